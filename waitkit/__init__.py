@@ -1,0 +1,94 @@
+"""waitkit: wait for conditions instead of guessing with ``time.sleep``.
+
+Importing this package imports nothing else of it: each public name is loaded when it is first used (PEP 562), so
+that ``from waitkit import wait_for`` costs neither asyncio nor psutil nor wrapt.
+"""
+
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if _TYPE_CHECKING:
+    from waitkit.conditions.condition import AnyHeld as AnyHeld
+    from waitkit.conditions.condition import Condition as Condition
+    from waitkit.conditions.condition import all_of as all_of
+    from waitkit.conditions.condition import any_of as any_of
+    from waitkit.conditions.descriptors import readable as readable
+    from waitkit.conditions.own import Event as Event
+    from waitkit.conditions.own import Value as Value
+    from waitkit.conditions.paths import path_exists as path_exists
+    from waitkit.conditions.processes import ProcessExit as ProcessExit
+    from waitkit.conditions.processes import process_exited as process_exited
+    from waitkit.conditions.threads import notified as notified
+    from waitkit.conditions.timing import after as after
+    from waitkit.ground.durations import Duration as Duration
+    from waitkit.ground.errors import Cancelled as Cancelled
+    from waitkit.ground.errors import StoppedHolding as StoppedHolding
+    from waitkit.ground.errors import WaitFacts as WaitFacts
+    from waitkit.ground.errors import WaitFailed as WaitFailed
+    from waitkit.ground.errors import WaitkitError as WaitkitError
+    from waitkit.ground.errors import WaitTimeout as WaitTimeout
+    from waitkit.ground.records import WaitRecord as WaitRecord
+    from waitkit.ground.records import log_long_waits as log_long_waits
+    from waitkit.ground.records import subscribe as subscribe
+    from waitkit.ground.settings import defaults as defaults
+    from waitkit.ground.settings import set_defaults as set_defaults
+    from waitkit.waiting import consistently as consistently
+    from waitkit.waiting import consistently_async as consistently_async
+    from waitkit.waiting import wait_for as wait_for
+    from waitkit.waiting import wait_for_async as wait_for_async
+    from waitkit.waits.scopes import CancelScope as CancelScope
+    from waitkit.waits.scopes import fail_after as fail_after
+    from waitkit.waits.scopes import move_on_after as move_on_after
+
+# Where each public name lives. A test holds this table, the imports above and the reference against each other.
+_HOMES = {
+    "AnyHeld": "conditions.condition",
+    "CancelScope": "waits.scopes",
+    "Cancelled": "ground.errors",
+    "Condition": "conditions.condition",
+    "Duration": "ground.durations",
+    "Event": "conditions.own",
+    "ProcessExit": "conditions.processes",
+    "StoppedHolding": "ground.errors",
+    "Value": "conditions.own",
+    "WaitFacts": "ground.errors",
+    "WaitFailed": "ground.errors",
+    "WaitRecord": "ground.records",
+    "WaitTimeout": "ground.errors",
+    "WaitkitError": "ground.errors",
+    "after": "conditions.timing",
+    "all_of": "conditions.condition",
+    "any_of": "conditions.condition",
+    "consistently": "waiting",
+    "consistently_async": "waiting",
+    "defaults": "ground.settings",
+    "fail_after": "waits.scopes",
+    "log_long_waits": "ground.records",
+    "move_on_after": "waits.scopes",
+    "notified": "conditions.threads",
+    "path_exists": "conditions.paths",
+    "process_exited": "conditions.processes",
+    "readable": "conditions.descriptors",
+    "set_defaults": "ground.settings",
+    "subscribe": "ground.records",
+    "wait_for": "waiting",
+    "wait_for_async": "waiting",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'waitkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"waitkit.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

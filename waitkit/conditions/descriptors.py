@@ -1,0 +1,120 @@
+"""Descriptors as conditions: a connection, socket or pipe that can be read."""
+
+from __future__ import annotations
+
+import select
+import selectors
+from typing import Protocol
+
+from waitkit.conditions.condition import Condition
+from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
+from waitkit.engine.signals import Wake
+from waitkit.ground.durations import Nanoseconds
+from waitkit.waits.watching import Context, Verdict, Watch
+
+__all__ = ["HasFileno", "Readable", "is_ready", "readable"]
+
+
+class HasFileno(Protocol):
+    """Whatever has a file descriptor."""
+
+    def fileno(self) -> int: ...
+
+
+class DescriptorWatch(Watch):
+    """A watch that is woken when a descriptor is ready; subclasses say which, and judge."""
+
+    __slots__ = ("_context", "_subscription", "_wake")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._wake: Wake | None = None
+        self._subscription: DescriptorSubscription | None = None
+
+    def arm(self, wake: Wake) -> None:
+        self._wake = wake
+
+    def listen(self, fd: int, *, write: bool = False) -> bool:
+        """Be woken when *fd* is ready. False where that cannot be had: look again after a gap instead."""
+        if self._wake is None:
+            return False
+        if self._subscription is not None and self._subscription.live:
+            return True
+        try:
+            self._subscription = watch_descriptor(fd, self._wake, write=write)
+        except (CannotStart, PermissionError):  # EPERM: a regular file, which is always ready and never watched
+            return False
+        return True
+
+    def close(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+
+
+class Readable(Condition[object]):
+    """A descriptor that can be read without blocking, or has ended; its value is what was given."""
+
+    def __init__(self, thing: HasFileno | int) -> None:
+        self._thing = thing
+        _fileno(thing)
+
+    @property
+    def what(self) -> str:
+        name = f"descriptor {self._thing}" if isinstance(self._thing, int) else repr(self._thing)
+        return f"{name} to be readable"
+
+    def watch(self, context: Context) -> Watch:
+        return _ReadableWatch(self._thing, context)
+
+
+class _ReadableWatch(DescriptorWatch):
+    __slots__ = ("_thing",)
+
+    def __init__(self, thing: HasFileno | int, context: Context) -> None:
+        super().__init__(context)
+        self._thing = thing
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        fd = _fileno(self._thing)
+        listening = self.listen(fd)
+        holds = is_ready(fd)
+        # A descriptor that stays readable, and one that no longer is, tell nobody: only the rise is an event.
+        again = None if listening and not holds else self._context.next_look(now)
+        return Verdict(holds, self._thing if holds else None, again)
+
+
+def is_ready(fd: int, *, write: bool = False) -> bool:
+    """Whether *fd* can be read (or written) right now, or has ended. Never blocks."""
+    if hasattr(select, "poll"):
+        poller = select.poll()
+        poller.register(fd, select.POLLOUT if write else select.POLLIN)
+        return bool(poller.poll(0))
+    with selectors.SelectSelector() as selector:
+        selector.register(fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ)
+        return bool(selector.select(0))
+
+
+def _fileno(thing: HasFileno | int) -> int:
+    if isinstance(thing, bool) or not (isinstance(thing, int) or callable(getattr(thing, "fileno", None))):
+        raise TypeError(f"{thing!r} has no file descriptor: give its number, or something with fileno()")
+    fd = thing if isinstance(thing, int) else thing.fileno()
+    if fd < 0:
+        raise ValueError(f"{thing!r} has no open file descriptor (it says {fd})")
+    return fd
+
+
+def readable(thing: HasFileno | int) -> Condition[object]:
+    """Holds when a file descriptor can be read without blocking, or has reached its end; its value is *thing*.
+
+    A wait is woken by the kernel where it offers epoll or kqueue. Regular files are always readable.
+
+    Args:
+        thing: a connection, socket or pipe, anything with ``fileno()``, or the number of a descriptor. It must stay
+            open while somebody waits.
+
+    Raises:
+        TypeError: it has no descriptor.
+        ValueError: its descriptor is closed.
+    """
+    return Readable(thing)

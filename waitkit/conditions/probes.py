@@ -1,0 +1,115 @@
+"""Probed conditions: a callable is called again and again, in the waiting thread, until it returns something true."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from waitkit.conditions.condition import Condition
+from waitkit.conditions.sources import describe_callable, describe_value
+from waitkit.engine.clock import now as clock_now
+from waitkit.ground.durations import Nanoseconds
+from waitkit.waits.watching import Context, Verdict, Watch
+
+__all__ = ["Probe"]
+
+T = TypeVar("T")
+
+_GENERATOR: Final = 0x20  # the flags of inspect, which costs 20 ms to import
+_COROUTINE: Final = 0x80
+_ASYNC_GENERATOR: Final = 0x200
+_ALWAYS_TRUE: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+
+
+class Probe(Condition[T]):
+    """Holds when *function* returns something true; that is its value.
+
+    Raises:
+        TypeError: *function* would always be true (a class, a coroutine function, a generator function), or takes
+            arguments.
+    """
+
+    def __init__(self, function: Callable[[], T]) -> None:
+        _refuse_always_true(function)
+        self._function = function
+
+    @property
+    def what(self) -> str:
+        return f"{describe_callable(self._function)} to be true"
+
+    def watch(self, context: Context) -> Watch:
+        return _ProbeWatch(self._function, context)
+
+
+class _ProbeWatch(Watch):
+    __slots__ = ("_context", "_error", "_function", "_looked", "_value")
+
+    def __init__(self, function: Callable[[], T], context: Context) -> None:
+        self._function = function
+        self._context = context
+        self._value: T | None = None
+        self._error: Exception | None = None
+        self._looked = False
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        self._looked = True
+        try:
+            value = self._function()
+        except self._context.ignore as error:
+            self._error, self._value = error, None
+            value = None
+        else:
+            self._error, self._value = None, value
+        if isinstance(value, _ALWAYS_TRUE):
+            if isinstance(value, types.CoroutineType):
+                value.close()
+            raise TypeError(
+                f"{describe_callable(self._function)} returned a {type(value).__name__}, which is always true: "
+                "return what it would give, from a plain function"
+            )
+        after = clock_now()
+        return Verdict(bool(value), value, self._context.next_look(after, after - now))
+
+    def seen(self) -> str:
+        if self._error is not None:
+            return f"{type(self._error).__name__}: {self._error}"
+        return describe_value(self._value) if self._looked else ""
+
+    def error(self) -> Exception | None:
+        return self._error
+
+
+def _refuse_always_true(function: Callable[[], Any]) -> None:
+    if isinstance(function, type):
+        raise TypeError(
+            f"{function.__qualname__} is a class, and its instances would always be true: give an instance, or a "
+            "function that looks at one"
+        )
+    inner = function
+    bound = 0
+    while isinstance(inner, partial):
+        bound = -1  # what a partial leaves open is not worth a guess
+        inner = inner.func
+    if isinstance(inner, types.MethodType):
+        bound, inner = (1 if bound == 0 else bound), inner.__func__
+    elif not isinstance(inner, types.FunctionType) and isinstance(getattr(type(inner), "__call__", None), types.FunctionType):
+        bound, inner = (1 if bound == 0 else bound), type(inner).__call__
+    code = getattr(inner, "__code__", None)
+    if code is None:
+        return
+    for flag, kind in (
+        (_COROUTINE, "a coroutine function"),
+        (_GENERATOR, "a generator function"),
+        (_ASYNC_GENERATOR, "an async generator function"),
+    ):
+        if code.co_flags & flag:
+            raise TypeError(
+                f"{describe_callable(function)} is {kind}: calling it gives an object that is always true. Give a plain "
+                "function that returns what is to be judged"
+            )
+    required = code.co_argcount - len(getattr(inner, "__defaults__", None) or ()) - bound
+    if bound >= 0 and required > 0:
+        names = ", ".join(code.co_varnames[bound : bound + required])
+        raise TypeError(f"{describe_callable(function)} needs arguments ({names}): a condition is called without any")

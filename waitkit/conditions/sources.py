@@ -1,0 +1,73 @@
+"""Words for messages: the source text of a lambda, the name of a callable, a value cut to a readable length."""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, Final
+
+__all__ = ["describe_callable", "describe_value"]
+
+_LONGEST: Final = 200
+
+
+def describe_value(value: object) -> str:
+    """``repr(value)``, cut to 200 characters. A ``repr`` that raises is named, not raised: this runs while failing."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+
+
+def describe_callable(function: Callable[..., Any]) -> str:
+    """A callable as its reader knows it: the source of a lambda, the qualified name of anything else, with ``()``."""
+    inner = getattr(function, "func", function)  # functools.partial
+    code = getattr(inner, "__code__", None)
+    name = getattr(inner, "__qualname__", None)
+    if name is None:
+        return describe_value(function)
+    if code is not None and code.co_name == "<lambda>":
+        source = _lambda_source(code)
+        if source is not None:
+            return source
+    return f"{name.replace('<locals>.', '')}()"
+
+
+def _lambda_source(code: CodeType) -> str | None:
+    """The text of just this lambda, found by the positions of its instructions: a line may hold several."""
+    import ast  # only when a message is written
+
+    text = "".join(linecache.getlines(code.co_filename))
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return None
+    positions = [
+        (line, column)
+        for line, _, column, _ in code.co_positions()
+        if line is not None and column is not None and (line, column) != (code.co_firstlineno, 0)
+    ]
+    if not positions:
+        return None
+    candidates = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Lambda)
+        and node.lineno == code.co_firstlineno
+        and all(_starts(node.body) <= position < _ends(node.body) for position in positions)
+    ]
+    if not candidates:
+        return None
+    innermost = max(candidates, key=lambda node: (node.lineno, node.col_offset))
+    segment = ast.get_source_segment(text, innermost)
+    return None if segment is None else " ".join(segment.split())
+
+
+def _starts(node: Any) -> tuple[int, int]:
+    return (node.lineno, node.col_offset)
+
+
+def _ends(node: Any) -> tuple[int, int]:
+    return (node.end_lineno, node.end_col_offset)

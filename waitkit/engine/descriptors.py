@@ -1,0 +1,178 @@
+"""File descriptors: one thread waits on all of them (pidfds, pipes, sockets) and calls back when one is ready."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from typing import Final
+
+from waitkit.engine.background import LINGER, CannotStart, start_thread
+from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.signals import Wake
+from waitkit.ground.durations import SECOND
+
+__all__ = ["CannotStart", "DescriptorSubscription", "Descriptors", "watch_descriptor"]
+
+# Only these let a descriptor be registered while another thread waits on the selector.
+_SELECTOR: Final = getattr(selectors, "EpollSelector", None) or getattr(selectors, "KqueueSelector", None)
+
+
+class DescriptorSubscription:
+    """Wants one call when a descriptor is ready; then it is spent."""
+
+    __slots__ = ("_owner", "events", "fd", "wake")
+
+    def __init__(self, owner: Descriptors, fd: int, events: int, wake: Wake) -> None:
+        self._owner = owner
+        self.fd = fd
+        self.events = events
+        self.wake: Wake | None = wake
+
+    @property
+    def live(self) -> bool:
+        """Neither called nor closed."""
+        return self.wake is not None
+
+    def close(self) -> None:
+        """Do not call any more. Close the subscription *before* the descriptor."""
+        if self.wake is not None:
+            self.wake = None
+            self._owner._drop(self)
+
+
+class Descriptors:
+    """The descriptors that somebody waits for, and the thread ``waitkit-descriptors`` that waits for them.
+
+    ``_lock`` guards the selector's registrations and ``_running``. The thread waits without it; a descriptor that
+    is ready loses its subscribers *before* they are called, so that one which stays ready does not make it spin.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._selector: selectors.BaseSelector | None = None
+        self._always_writable: tuple[int, int] | None = None
+        self._running = False
+
+    def watch(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
+        """Call *wake* once, when *fd* can be read (or has ended), or with *write*, when it can be written.
+
+        Raises:
+            CannotStart: this platform has no fitting selector, or no thread can be started: look from time to time.
+            OSError: the kernel cannot watch this descriptor (regular files are always ready), or it is closed.
+        """
+        if _SELECTOR is None:
+            raise CannotStart("this platform has neither epoll nor kqueue")
+        subscription = DescriptorSubscription(self, fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ, wake)
+        with self._lock:
+            if self._selector is None:
+                self._selector = _SELECTOR()
+                self._always_writable = os.pipe()
+            others = self._subscribers(fd)
+            self._register(fd, [*others, subscription])
+            if not self._running:
+                self._running = True
+                try:
+                    start_thread("descriptors", self._run)
+                except BaseException:
+                    self._running = False
+                    self._register(fd, others)
+                    raise
+        return subscription
+
+    def _subscribers(self, fd: int) -> list[DescriptorSubscription]:
+        key = self._selector.get_map().get(fd) if self._selector is not None else None
+        return list(key.data) if key is not None else []
+
+    def _register(self, fd: int, subscribers: list[DescriptorSubscription]) -> None:
+        """Have the selector watch *fd* for just these. The lock is held."""
+        selector = self._selector
+        assert selector is not None
+        if fd in selector.get_map():
+            # Never modify(): where its owner closed the descriptor under a waiter, and the number came back as
+            # another file, the kernel has forgotten a registration that the selector still knows.
+            selector.unregister(fd)
+        if subscribers:
+            events = 0
+            for subscription in subscribers:
+                events |= subscription.events
+            selector.register(fd, events, subscribers)
+
+    def _drop(self, subscription: DescriptorSubscription) -> None:
+        with self._lock:
+            if self._selector is not None:
+                others = self._subscribers(subscription.fd)
+                if subscription in others:
+                    others.remove(subscription)
+                    self._register(subscription.fd, others)
+                    if not self._selector.get_map():
+                        self._have_it_notice()
+
+    def _have_it_notice(self) -> None:
+        """Wake the thread, which waits for nothing without a limit now, so that it can end. The lock is held."""
+        assert self._always_writable is not None
+        self.watch(self._always_writable[1], _nothing, write=True)
+
+    def _run(self) -> None:
+        selector = self._selector
+        assert selector is not None
+        while True:
+            ready = selector.select(None if selector.get_map() else LINGER / SECOND)
+            for wake in self._take(ready):
+                wake()
+            if not ready and self._ended(selector):
+                return
+
+    def _take(self, ready: list[tuple[selectors.SelectorKey, int]]) -> list[Wake]:
+        wakes: list[Wake] = []
+        with self._lock:
+            for key, events in ready:
+                staying = []
+                for subscription in self._subscribers(key.fd):
+                    if not subscription.events & events:
+                        staying.append(subscription)
+                    elif subscription.wake is not None:
+                        wakes.append(subscription.wake)
+                        subscription.wake = None
+                self._register(key.fd, staying)
+        return wakes
+
+    def _ended(self, selector: selectors.BaseSelector) -> bool:
+        with self._lock:
+            if selector.get_map():
+                return False
+            self._close()
+            self._running = False
+            return True
+
+    def _close(self) -> None:
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None
+        if self._always_writable is not None:
+            for fd in self._always_writable:
+                os.close(fd)
+            self._always_writable = None
+
+    def forget(self) -> None:
+        """Close what a fork inherited. The epoll is shared with the parent, so none of its entries is touched."""
+        self._close()
+
+
+def _nothing() -> None:
+    pass
+
+
+_descriptors = Descriptors()
+
+
+def watch_descriptor(fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
+    """As :meth:`Descriptors.watch`, on the descriptors of this process."""
+    return _descriptors.watch(fd, wake, write=write)
+
+
+@on_fork_in_child
+def _reset() -> None:
+    global _descriptors
+    inherited, _descriptors = _descriptors, Descriptors()
+    inherited.forget()

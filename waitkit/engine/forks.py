@@ -1,0 +1,32 @@
+"""What a fork leaves behind: the child counts a new generation and forgets the parent's threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+__all__ = ["generation", "on_fork_in_child"]
+
+_generation = 0
+_resets: list[Callable[[], None]] = []
+
+
+def generation() -> int:
+    """How many forks lie between the first process and this one. What was made in another generation belongs to a thread that may not exist here."""
+    return _generation
+
+
+def on_fork_in_child(reset: Callable[[], None]) -> None:
+    """Have *reset* called in every forked child, in the only thread it has, before any other code of it runs."""
+    _resets.append(reset)
+
+
+def _after_fork_in_child() -> None:
+    global _generation
+    _generation += 1
+    for reset in _resets:
+        reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,169 @@
+"""Records: each wait tells its subscribers what it waited for, how long, and how it ended.
+
+Nobody subscribed: a wait reads one module variable and that is all. Subscribers are called in the waiting
+thread, so they should be quick; what they raise is logged and goes no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from waitkit.ground.durations import Duration, Nanoseconds, format_duration, to_nanoseconds
+
+__all__ = ["Outcome", "Subscriber", "WaitRecord", "log_long_waits", "publish", "subscribe", "subscribers"]
+
+_INFO: Final = 20  # logging.INFO; logging itself is imported where something is logged
+
+#: How a wait ended; ``"pending"`` in a report of progress.
+Outcome: TypeAlias = Literal["pending", "held", "timeout", "cancelled", "failed", "error"]
+
+
+class WaitRecord(NamedTuple):
+    """One wait, as its subscribers see it.
+
+    Attributes:
+        what: what was awaited, in words.
+        outcome: ``"held"``, ``"timeout"``, ``"cancelled"``, ``"failed"`` (the ``unless=`` condition came true),
+            ``"error"`` (an exception came out of the wait), or ``"pending"`` in a report of progress.
+        thread: the name of the thread that waited.
+        start: when it began, in nanoseconds of the current clock.
+        end: when it ended, or was reported, likewise.
+        limit: the nanoseconds it was allowed in all; ``None`` for no limit.
+        looks: how often the condition was looked at.
+        last: what the last look saw, in words.
+        caller: ``"file:line"`` of the call that waited.
+    """
+
+    what: str
+    outcome: Outcome
+    thread: str
+    start: Nanoseconds
+    end: Nanoseconds
+    limit: Nanoseconds | None
+    looks: int
+    last: str
+    caller: str
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds from start to end."""
+        return (self.end - self.start) / 1e9
+
+    def __str__(self) -> str:
+        """``"port 5432 to listen: 5 s of 30 s, 41 looks, last: connection refused"``."""
+        limit = "" if self.limit is None else f" of {format_duration(self.limit)}"
+        last = f", last: {self.last}" if self.last else ""
+        return f"{self.what}: {format_duration(self.end - self.start)}{limit}, {self.looks} looks{last}"
+
+
+WaitRecord.__module__ = "waitkit"
+
+
+class Subscriber:
+    """A subscription to the records of all waits of this process; leave it by :meth:`close` or as a ``with`` block."""
+
+    __slots__ = ("first_progress", "growth", "on_end", "on_progress")
+
+    def __init__(
+        self,
+        on_end: Callable[[WaitRecord], object] | None,
+        on_progress: Callable[[WaitRecord], object] | None,
+        first_progress: Nanoseconds,
+        growth: float,
+    ) -> None:
+        self.on_end = on_end
+        self.on_progress = on_progress
+        self.first_progress = first_progress
+        self.growth = growth
+
+    def close(self) -> None:
+        """End the subscription. Closing it again does nothing."""
+        global _subscribers
+        _subscribers = tuple(other for other in _subscribers if other is not self)
+
+    def __enter__(self) -> Subscriber:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+# Replaced as a whole, never changed in place: a wait that reads it needs no lock, and neither does a fork.
+_subscribers: tuple[Subscriber, ...] = ()
+
+
+def subscribers() -> tuple[Subscriber, ...]:
+    """Those subscribed now."""
+    return _subscribers
+
+
+def subscribe(
+    on_end: Callable[[WaitRecord], object] | None = None,
+    *,
+    on_progress: Callable[[WaitRecord], object] | None = None,
+    progress_after: Duration = "5s",
+    progress_growth: float = 2.0,
+) -> Subscriber:
+    """Hear of every wait of this process.
+
+    Args:
+        on_end: called with the record of each wait that has ended, in the thread that waited.
+        on_progress: called with a record whose outcome is ``"pending"`` while a wait goes on.
+        progress_after: how long a wait must have gone on for the first report of progress.
+        progress_growth: each further report comes when the wait has lasted this many times as long, at least 1.01.
+
+    Returns:
+        The subscription: a context manager with ``close()``.
+
+    Raises:
+        TypeError: a callback cannot be called, or both are left out.
+        ValueError: a duration is bad, or *progress_growth* is below 1.01.
+    """
+    if on_end is None and on_progress is None:
+        raise TypeError("subscribe() needs on_end=, on_progress=, or both")
+    for name, callback in (("on_end", on_end), ("on_progress", on_progress)):
+        if callback is not None and not callable(callback):
+            raise TypeError(f"{name}={callback!r} cannot be called: give a function of one WaitRecord")
+    if not progress_growth >= 1.01:
+        raise ValueError(f"progress_growth={progress_growth!r} is below 1.01")
+    first = to_nanoseconds(progress_after, "progress_after")
+    subscriber = Subscriber(on_end, on_progress, max(first, 1_000_000), progress_growth)
+    global _subscribers
+    _subscribers = (*_subscribers, subscriber)
+    return subscriber
+
+
+def publish(callback: Callable[[WaitRecord], object] | None, record: WaitRecord) -> None:
+    """Hand a record to one callback of a subscriber. A subscriber that raises is logged: it must not end the wait."""
+    if callback is None:
+        return
+    try:
+        callback(record)
+    except Exception:
+        import logging
+
+        logging.getLogger("waitkit").exception("a subscriber to wait records raised on: %s", record)
+
+
+def log_long_waits(after: Duration = "5s", *, level: int = _INFO) -> Subscriber:
+    """Log waits that take long, at growing gaps, to the logger ``"waitkit"``.
+
+    The lines read ``still waiting for port 5432 to listen: 5 s of 30 s, 41 looks, last: connection refused``.
+
+    Args:
+        after: how long a wait must have gone on for its first line; the next come at 2, 4, 8 ... times that.
+        level: the level to log at, ``logging.INFO`` unless told otherwise.
+
+    Returns:
+        The subscription: a context manager with ``close()``.
+    """
+
+    import logging
+
+    logger = logging.getLogger("waitkit")
+
+    def still_waiting(record: WaitRecord) -> None:
+        logger.log(level, "still waiting for %s (%s)", record, record.caller)
+
+    return subscribe(on_progress=still_waiting, progress_after=after)

@@ -1,0 +1,260 @@
+"""What users call: ``wait_for``, ``wait_for_async``, ``consistently``, ``consistently_async``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
+
+from waitkit.conditions.condition import Condition, HeldThroughout, as_condition
+from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
+from waitkit.ground.settings import DEFAULT, DefaultTimeout
+from waitkit.waits.drivers import block, wait_in_loop
+from waitkit.waits.wait import Message, Wait
+
+if TYPE_CHECKING:
+    import multiprocessing.process
+    import multiprocessing.synchronize
+    import queue
+    import subprocess
+    import threading
+    from concurrent.futures import Future
+
+    import psutil
+
+    from waitkit.conditions.descriptors import HasFileno
+    from waitkit.conditions.processes import ProcessExit
+
+    AnEvent: TypeAlias = threading.Event | multiprocessing.synchronize.Event
+    AProcess: TypeAlias = subprocess.Popen[Any] | multiprocessing.process.BaseProcess | psutil.Process
+    Thing = TypeVar("Thing", bound=threading.Thread | Future[Any] | queue.Queue[Any] | HasFileno)
+
+__all__ = ["consistently", "consistently_async", "wait_for", "wait_for_async"]
+
+T = TypeVar("T")
+
+Ignore: TypeAlias = type[Exception] | tuple[type[Exception], ...]
+
+
+@overload
+def wait_for(
+    condition: Condition[T],
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> T: ...
+@overload
+def wait_for(
+    condition: AnEvent,
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> Literal[True]: ...
+@overload
+def wait_for(
+    condition: AProcess,
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> ProcessExit: ...
+@overload
+def wait_for(
+    condition: Thing,
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> Thing: ...
+@overload
+def wait_for(
+    condition: Callable[[], T | None],
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> T: ...
+def wait_for(
+    condition: Any,
+    timeout: Duration | None | DefaultTimeout = DEFAULT,
+    *,
+    message: Message | None = None,
+    ignore: Ignore = (),
+    unless: object = None,
+) -> Any:
+    """Wait until *condition* holds.
+
+    Args:
+        condition: a :class:`Condition`, a callable without arguments (probed: called at growing gaps, in this
+            thread), or a thing of the standard library: an event, thread, future, queue, process, connection, socket.
+        timeout: how long to wait. Left out: 10 s (see :func:`set_defaults`), unless a scope around has a deadline.
+            ``None``: no limit of its own. ``0``: one look. The last look is made at the deadline itself.
+        message: what is awaited, in words, for errors and records; or a function that is called when the wait fails,
+            with the last value judged, and returns these words.
+        ignore: exceptions of plain callables that mean "not yet"; others end the wait and come through.
+        unless: anything that adapts to a condition; when it holds and *condition* does not, the wait fails at once.
+
+    Returns:
+        What the condition holds with: the true value of a callable, the value of a :class:`Condition`, ``True`` for an
+        event, a :class:`ProcessExit` for a process, and the thread, future, queue or connection itself.
+
+    Raises:
+        WaitTimeout: the deadline came first. The last exception that was ignored is its ``__cause__``.
+        WaitFailed: the *unless* condition came true.
+        Cancelled: a scope around was cancelled, or its deadline came.
+        TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
+    """
+    return block(_wait(condition, timeout, message, ignore, unless))
+
+
+@overload
+async def wait_for_async(
+    condition: Condition[T],
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> T: ...
+@overload
+async def wait_for_async(
+    condition: AnEvent,
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> Literal[True]: ...
+@overload
+async def wait_for_async(
+    condition: AProcess,
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> ProcessExit: ...
+@overload
+async def wait_for_async(
+    condition: Thing,
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> Thing: ...
+@overload
+async def wait_for_async(
+    condition: Callable[[], T | None],
+    timeout: Duration | None | DefaultTimeout = ...,
+    *,
+    message: Message | None = ...,
+    ignore: Ignore = ...,
+    unless: object = ...,
+) -> T: ...
+async def wait_for_async(
+    condition: Any,
+    timeout: Duration | None | DefaultTimeout = DEFAULT,
+    *,
+    message: Message | None = None,
+    ignore: Ignore = (),
+    unless: object = None,
+) -> Any:
+    """Wait until *condition* holds, without blocking the event loop.
+
+    Args:
+        condition: a :class:`Condition`, a callable without arguments (probed: called at growing gaps, in this
+            loop), or a thing of the standard library: an event, thread, future, queue, process, connection, socket.
+        timeout: how long to wait. Left out: 10 s (see :func:`set_defaults`), unless a scope around has a deadline.
+            ``None``: no limit of its own. ``0``: one look. The last look is made at the deadline itself.
+        message: what is awaited, in words, for errors and records; or a function that is called when the wait fails,
+            with the last value judged, and returns these words.
+        ignore: exceptions of plain callables that mean "not yet"; others end the wait and come through.
+        unless: anything that adapts to a condition; when it holds and *condition* does not, the wait fails at once.
+
+    Returns:
+        What the condition holds with: the true value of a callable, the value of a :class:`Condition`, ``True`` for an
+        event, a :class:`ProcessExit` for a process, and the thread, future, queue or connection itself.
+
+    Raises:
+        WaitTimeout: the deadline came first. The last exception that was ignored is its ``__cause__``.
+        WaitFailed: the *unless* condition came true.
+        Cancelled: a scope around was cancelled, or its deadline came.
+        TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
+    """
+    return await wait_in_loop(_wait(condition, timeout, message, ignore, unless))
+
+
+def _wait(
+    condition: object,
+    timeout: Duration | None | DefaultTimeout,
+    message: Message | None,
+    ignore: Ignore,
+    unless: object,
+) -> Wait:
+    _check_message(message)
+    return Wait(
+        as_condition(condition),
+        DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout"),
+        unless=None if unless is None else as_condition(unless),
+        ignore=_exceptions(ignore),
+        message=message,
+    )
+
+
+def _check_message(message: Message | None) -> None:
+    if message is not None and not isinstance(message, str) and not callable(message):
+        raise TypeError(f"message={message!r} is neither a text nor a function of the last value that returns one")
+
+
+def _exceptions(ignore: Ignore) -> tuple[type[Exception], ...]:
+    kinds = ignore if isinstance(ignore, tuple) else (ignore,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, Exception)):
+            raise TypeError(
+                f"ignore={ignore!r}: give an exception type or a tuple of them, each a subclass of Exception "
+                "(KeyboardInterrupt, SystemExit and Cancelled are never ignored)"
+            )
+    return kinds
+
+
+def consistently(condition: object, for_: Duration, *, message: Message | None = None, ignore: Ignore = ()) -> Any:
+    """Assert that *condition* holds now and goes on holding for a while: the honest form of "sleep, then check".
+
+    Args:
+        condition: anything that adapts to a condition. A signalled one fails at once when it stops holding; a callable is
+            looked at every 5 % of the time passed, at most 250 ms apart.
+        for_: how long it must hold.
+        message: what must hold, in words, or a function of the last value that returns them.
+        ignore: exceptions of plain callables that mean "does not hold".
+
+    Returns:
+        What the condition held with at the end.
+
+    Raises:
+        StoppedHolding: it did not hold at some look. This is an :class:`AssertionError` too.
+        Cancelled: a scope around was cancelled, or its deadline came.
+        TypeError, ValueError: an argument cannot be what it should be.
+    """
+    return block(_holding(condition, for_, message, ignore))
+
+
+async def consistently_async(
+    condition: object, for_: Duration, *, message: Message | None = None, ignore: Ignore = ()
+) -> Any:
+    """As :func:`consistently`, without blocking the event loop."""
+    return await wait_in_loop(_holding(condition, for_, message, ignore))
+
+
+def _holding(condition: object, for_: Duration, message: Message | None, ignore: Ignore) -> Wait:
+    to_nanoseconds(for_, "for_")
+    _check_message(message)
+    return Wait(
+        HeldThroughout(as_condition(condition), for_), None, ignore=_exceptions(ignore), message=message
+    )

@@ -1,0 +1,112 @@
+"""The two drivers of a wait: a thread parks between looks, a task of an event loop awaits. Nothing else differs."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from waitkit.engine.parking import Parker
+from waitkit.engine.timers import call_at
+from waitkit.ground.durations import Nanoseconds
+from waitkit.waits.wait import Wait
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["block", "wait_in_loop"]
+
+
+def block(wait: Wait) -> Any:
+    """Drive *wait* in this thread. Returns its value, or raises what ended it."""
+    try:
+        if not wait.look():
+            parker = Parker()
+            wait.arm(parker.unpark)
+            while not wait.look():
+                parker.park(wait.due)
+    except BaseException as error:
+        wait.close(error)
+        raise
+    wait.close()
+    return wait.value
+
+
+async def wait_in_loop(wait: Wait) -> Any:
+    """Drive *wait* in the running event loop, which goes on with its other tasks. Returns and raises as :func:`block`."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    looker = _Looker(wait, loop)
+    try:
+        if not await looker.look():
+            parker = _LoopParker(loop)
+            wait.arm(parker.unpark)
+            while not await looker.look():
+                await parker.park(wait.due)
+    except BaseException as error:
+        ended_with = error
+        looker.afterwards(lambda: wait.close(ended_with))
+        raise
+    wait.close()
+    return wait.value
+
+
+class _Looker:
+    """Looks without blocking the loop: a look that may take its time is made in a thread of the loop's executor."""
+
+    __slots__ = ("_in_thread", "_loop", "_wait")
+
+    def __init__(self, wait: Wait, loop: asyncio.AbstractEventLoop) -> None:
+        self._wait = wait
+        self._loop = loop
+        self._in_thread: asyncio.Future[bool] | None = None
+
+    async def look(self) -> bool:
+        if not self._wait.may_block:
+            return self._wait.look()
+        import asyncio
+
+        self._in_thread = self._loop.run_in_executor(None, contextvars.copy_context().run, self._wait.look)
+        return await asyncio.shield(self._in_thread)
+
+    def afterwards(self, close: Callable[[], None]) -> None:
+        """Close the wait, but not under a look that goes on in a thread after its task was cancelled."""
+        if self._in_thread is None or self._in_thread.done():
+            close()
+        else:
+            self._in_thread.add_done_callback(lambda look: close())
+
+
+class _LoopParker:
+    """What :class:`Parker` is to a thread, for a task: ``unpark`` may be called from any thread."""
+
+    __slots__ = ("_future", "_loop", "_woken")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._woken = False
+        self._future: asyncio.Future[None] | None = None
+
+    async def park(self, until: Nanoseconds | None) -> None:
+        timer = None if until is None else call_at(until, self.unpark)
+        try:
+            if not self._woken:
+                self._future = self._loop.create_future()
+                await self._future
+            self._woken = False
+        finally:
+            self._future = None
+            if timer is not None:
+                timer.cancel()
+
+    def unpark(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._wake)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits there any more
+
+    def _wake(self) -> None:
+        self._woken = True
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)

@@ -1,0 +1,118 @@
+"""The contract between a wait and its condition: a condition makes a *watch*, and a wait looks through it.
+
+A condition is a description that any number of threads may share. What belongs to one wait (since when it holds,
+which gap comes next, whom to call) lives in the watch made for that wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from waitkit.engine.signals import Wake
+from waitkit.ground.durations import MILLISECOND, Nanoseconds
+
+__all__ = ["NOT_YET", "Context", "Verdict", "Watch"]
+
+_FLOOR: Final = MILLISECOND
+_SHARE: Final = 20  # a gap is at most 1/20 = 5 % of the time waited so far
+
+
+class Verdict(NamedTuple):
+    """What one look found.
+
+    Attributes:
+        holds: whether the condition holds.
+        value: what it holds with; what a wait returns.
+        again: the instant by which to look again even if no wake-up comes; ``None`` where wake-ups tell everything
+            (whether it begins to hold, or stops).
+        epoch: changes whenever the condition was interrupted since the last look, even if it holds again.
+        stopped: it had to hold all along, and does not: the wait fails now.
+    """
+
+    holds: bool
+    value: object = None
+    again: Nanoseconds | None = None
+    epoch: int = 0
+    stopped: bool = False
+
+
+#: A signalled condition that does not hold.
+NOT_YET: Final = Verdict(False)
+
+
+class Context:
+    """What a watch knows of the wait it serves.
+
+    Attributes:
+        started: the instant the wait began.
+        deadline: the instant it ends at the latest; ``None`` for no limit. A look that talks to the outside world
+            must not last beyond it.
+        ignore: exceptions of a callable that mean "not yet".
+        probe_cap: the longest gap between two looks.
+    """
+
+    __slots__ = ("deadline", "ignore", "probe_cap", "started")
+
+    def __init__(
+        self,
+        started: Nanoseconds,
+        deadline: Nanoseconds | None,
+        ignore: tuple[type[Exception], ...],
+        probe_cap: Nanoseconds,
+    ) -> None:
+        self.started = started
+        self.deadline = deadline
+        self.ignore = ignore
+        self.probe_cap = probe_cap
+
+    def next_look(self, now: Nanoseconds, cost: Nanoseconds = 0) -> Nanoseconds:
+        """When a probed condition is due again.
+
+        The gap is ``max(1 ms, 5 % of the time waited so far)``, and at most the cap: so nobody waits more than
+        about 5 % longer than needed, and a long wait is cheap. A look that is itself slow is followed by a gap as
+        long as it took, which keeps half of the thread's time free.
+
+        Args:
+            now: the instant after the look.
+            cost: how long the look took.
+        """
+        gap = max(_FLOOR, (now - self.started) // _SHARE, cost)
+        return now + min(gap, self.probe_cap)
+
+
+class Watch:
+    """One wait's view of a condition.
+
+    The wait calls :meth:`arm` once, then :meth:`look` again and again, at last :meth:`close`, all from one thread at
+    a time. To lose no change, a watch subscribes before it looks.
+    """
+
+    __slots__ = ()
+
+    @property
+    def may_block(self) -> bool:
+        """Whether a look talks to something that may take its time; an event loop then looks from another thread."""
+        return False
+
+    def arm(self, wake: Wake) -> None:
+        """From now on call *wake* whenever another look is worth while. Not called where the first look suffices."""
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        """Judge the condition. Exceptions of the user's code come through."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Unsubscribe and release everything. Closing again does nothing."""
+
+    def seen(self) -> str:
+        """What the last look saw, in words; empty where there is nothing to tell."""
+        return ""
+
+    def error(self) -> Exception | None:
+        """The last exception that was ignored."""
+        return None
+
+    def explain(self) -> Sequence[str]:
+        """Facts worth their price only when the wait has failed: who holds the port, how a log ends."""
+        return ()
