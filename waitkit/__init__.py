@@ -33,6 +33,16 @@ if _TYPE_CHECKING:
     from waitkit.ground.records import subscribe as subscribe
     from waitkit.ground.settings import defaults as defaults
     from waitkit.ground.settings import set_defaults as set_defaults
+    from waitkit.ports.free import port_free as port_free
+    from waitkit.ports.http import http_ok as http_ok
+    from waitkit.ports.listening import port_listening as port_listening
+    from waitkit.ports.listening import unix_socket_listening as unix_socket_listening
+    from waitkit.ports.reserve import ReservedPort as ReservedPort
+    from waitkit.ports.reserve import reserved_port as reserved_port
+    from waitkit.processes.managed import ManagedProcess as ManagedProcess
+    from waitkit.processes.managed import managed_process as managed_process
+    from waitkit.processes.output import Output as Output
+    from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
     from waitkit.waiting import consistently as consistently
     from waitkit.waiting import consistently_async as consistently_async
     from waitkit.waiting import wait_for as wait_for
@@ -49,7 +59,11 @@ _HOMES = {
     "Condition": "conditions.condition",
     "Duration": "ground.durations",
     "Event": "conditions.own",
+    "ManagedProcess": "processes.managed",
+    "Output": "processes.output",
     "ProcessExit": "conditions.processes",
+    "ReadyEvent": "processes.ready_event",
+    "ReservedPort": "ports.reserve",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
     "WaitFacts": "ground.errors",
@@ -64,14 +78,20 @@ _HOMES = {
     "consistently_async": "waiting",
     "defaults": "ground.settings",
     "fail_after": "waits.scopes",
+    "http_ok": "ports.http",
     "log_long_waits": "ground.records",
+    "managed_process": "processes.managed",
     "move_on_after": "waits.scopes",
     "notified": "conditions.threads",
     "path_exists": "conditions.paths",
+    "port_free": "ports.free",
+    "port_listening": "ports.listening",
     "process_exited": "conditions.processes",
     "readable": "conditions.descriptors",
+    "reserved_port": "ports.reserve",
     "set_defaults": "ground.settings",
     "subscribe": "ground.records",
+    "unix_socket_listening": "ports.listening",
     "wait_for": "waiting",
     "wait_for_async": "waiting",
 }

@@ -38,7 +38,7 @@ Ignore: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 @overload
 def wait_for(
     condition: Condition[T],
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -47,7 +47,7 @@ def wait_for(
 @overload
 def wait_for(
     condition: AnEvent,
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -56,7 +56,7 @@ def wait_for(
 @overload
 def wait_for(
     condition: AProcess,
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -65,7 +65,7 @@ def wait_for(
 @overload
 def wait_for(
     condition: Thing,
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -74,7 +74,7 @@ def wait_for(
 @overload
 def wait_for(
     condition: Callable[[], T | None],
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -82,7 +82,7 @@ def wait_for(
 ) -> T: ...
 def wait_for(
     condition: Any,
-    timeout: Duration | None | DefaultTimeout = DEFAULT,
+    timeout: Duration | DefaultTimeout | None = DEFAULT,
     *,
     message: Message | None = None,
     ignore: Ignore = (),
@@ -116,7 +116,7 @@ def wait_for(
 @overload
 async def wait_for_async(
     condition: Condition[T],
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -125,7 +125,7 @@ async def wait_for_async(
 @overload
 async def wait_for_async(
     condition: AnEvent,
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -134,7 +134,7 @@ async def wait_for_async(
 @overload
 async def wait_for_async(
     condition: AProcess,
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -143,7 +143,7 @@ async def wait_for_async(
 @overload
 async def wait_for_async(
     condition: Thing,
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -152,7 +152,7 @@ async def wait_for_async(
 @overload
 async def wait_for_async(
     condition: Callable[[], T | None],
-    timeout: Duration | None | DefaultTimeout = ...,
+    timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
@@ -160,7 +160,7 @@ async def wait_for_async(
 ) -> T: ...
 async def wait_for_async(
     condition: Any,
-    timeout: Duration | None | DefaultTimeout = DEFAULT,
+    timeout: Duration | DefaultTimeout | None = DEFAULT,
     *,
     message: Message | None = None,
     ignore: Ignore = (),
@@ -193,7 +193,7 @@ async def wait_for_async(
 
 def _wait(
     condition: object,
-    timeout: Duration | None | DefaultTimeout,
+    timeout: Duration | DefaultTimeout | None,
     message: Message | None,
     ignore: Ignore,
     unless: object,
@@ -255,6 +255,4 @@ async def consistently_async(
 def _holding(condition: object, for_: Duration, message: Message | None, ignore: Ignore) -> Wait:
     to_nanoseconds(for_, "for_")
     _check_message(message)
-    return Wait(
-        HeldThroughout(as_condition(condition), for_), None, ignore=_exceptions(ignore), message=message
-    )
+    return Wait(HeldThroughout(as_condition(condition), for_), None, ignore=_exceptions(ignore), message=message)

@@ -124,7 +124,9 @@ class Value(Generic[T]):
             TypeError: *predicate* cannot be called.
         """
         if not callable(predicate):
-            raise TypeError(f"satisfies() takes a function of the value, not {predicate!r}; for equality there is equals()")
+            raise TypeError(
+                f"satisfies() takes a function of the value, not {predicate!r}; for equality there is equals()"
+            )
         return _Satisfies(self, self._signal, predicate, "")
 
     def equals(self, value: T) -> Condition[T]:

@@ -87,15 +87,7 @@ def _refuse_always_true(function: Callable[[], Any]) -> None:
             f"{function.__qualname__} is a class, and its instances would always be true: give an instance, or a "
             "function that looks at one"
         )
-    inner = function
-    bound = 0
-    while isinstance(inner, partial):
-        bound = -1  # what a partial leaves open is not worth a guess
-        inner = inner.func
-    if isinstance(inner, types.MethodType):
-        bound, inner = (1 if bound == 0 else bound), inner.__func__
-    elif not isinstance(inner, types.FunctionType) and isinstance(getattr(type(inner), "__call__", None), types.FunctionType):
-        bound, inner = (1 if bound == 0 else bound), type(inner).__call__
+    inner, bound = _python_function(function)
     code = getattr(inner, "__code__", None)
     if code is None:
         return
@@ -109,7 +101,24 @@ def _refuse_always_true(function: Callable[[], Any]) -> None:
                 f"{describe_callable(function)} is {kind}: calling it gives an object that is always true. Give a plain "
                 "function that returns what is to be judged"
             )
+    if bound is None:
+        return
     required = code.co_argcount - len(getattr(inner, "__defaults__", None) or ()) - bound
-    if bound >= 0 and required > 0:
+    if required > 0:
         names = ", ".join(code.co_varnames[bound : bound + required])
         raise TypeError(f"{describe_callable(function)} needs arguments ({names}): a condition is called without any")
+
+
+def _python_function(function: Any) -> tuple[Any, int | None]:
+    """The function that runs when *function* is called, and how many of its arguments are bound already.
+
+    ``None`` for the number where a partial makes it a guess.
+    """
+    if isinstance(function, partial):
+        return _python_function(function.func)[0], None
+    if isinstance(function, types.FunctionType):
+        return function, 0
+    if isinstance(function, types.MethodType):
+        return function.__func__, 1
+    method = vars(type(function)).get("__call__")
+    return (method, 1) if isinstance(method, types.FunctionType) else (function, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any, NamedTuple
 
 from waitkit.conditions.condition import Condition
@@ -24,6 +25,17 @@ class ProcessExit(NamedTuple):
     pid: int
     code: int | None
 
+    def __str__(self) -> str:
+        """``"exit code 3"``, ``"killed by SIGKILL"``."""
+        if self.code is None:
+            return "exit code unknown"
+        if self.code >= 0:
+            return f"exit code {self.code}"
+        try:
+            return f"killed by {signal.Signals(-self.code).name}"
+        except ValueError:
+            return f"killed by signal {-self.code}"
+
 
 ProcessExit.__module__ = "waitkit"
 
@@ -38,7 +50,9 @@ class ProcessExited(Condition[ProcessExit]):
     def __init__(self, process: Any) -> None:
         self._process = _from_pid(process) if isinstance(process, int) else process
         if self._process is not None and _pid(self._process) is None and not hasattr(self._process, "sentinel"):
-            raise TypeError(f"{process!r} is no process: give a Popen, a multiprocessing.Process, a psutil.Process or a pid")
+            raise TypeError(
+                f"{process!r} is no process: give a Popen, a multiprocessing.Process, a psutil.Process or a pid"
+            )
         self._given_pid = process if isinstance(process, int) else None
 
     @property
@@ -69,21 +83,22 @@ class ProcessExited(Condition[ProcessExit]):
 
 
 class _ProcessWatch(DescriptorWatch):
-    __slots__ = ("_condition", "_pidfd")
+    __slots__ = ("_condition", "_ended", "_pidfd")
 
     def __init__(self, condition: ProcessExited, context: Context) -> None:
         super().__init__(context)
         self._condition = condition
         self._pidfd: int | None = None
+        self._ended: ProcessExit | None = None
 
     def look(self, now: Nanoseconds) -> Verdict:
         if self._wake is not None and self._pidfd is None:
             # Not the sentinel of multiprocessing: it is a pipe, which grandchildren hold open after the process is gone.
             self._pidfd = _open_pidfd(self._condition.pid)
         listening = self._pidfd is not None and self.listen(self._pidfd)
-        ended = self._condition.ended()
-        if ended is not None:
-            return Verdict(True, ended)
+        self._ended = self._condition.ended()
+        if self._ended is not None:
+            return Verdict(True, self._ended)
         return NOT_YET if listening else Verdict(False, None, self._context.next_look(now))
 
     def close(self) -> None:
@@ -93,6 +108,8 @@ class _ProcessWatch(DescriptorWatch):
             self._pidfd = None
 
     def seen(self) -> str:
+        if self._ended is not None:
+            return str(self._ended)
         return "not started" if self._condition.pid is None else "still running"
 
 

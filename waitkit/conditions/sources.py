@@ -16,7 +16,7 @@ def describe_value(value: object) -> str:
     """``repr(value)``, cut to 200 characters. A ``repr`` that raises is named, not raised: this runs while failing."""
     try:
         text = repr(value)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it raises, the message goes on
         return f"<{type(value).__name__}, whose repr() raised {type(error).__name__}>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
@@ -46,11 +46,9 @@ def _lambda_source(code: CodeType) -> str | None:
         return None
     positions = [
         (line, column)
-        for line, _, column, _ in code.co_positions()
-        if line is not None and column is not None and (line, column) != (code.co_firstlineno, 0)
+        for line, _, column, end in code.co_positions()
+        if line is not None and column is not None and end  # (line, 0, 0) marks no text
     ]
-    if not positions:
-        return None
     candidates = [
         node
         for node in ast.walk(tree)
@@ -58,7 +56,8 @@ def _lambda_source(code: CodeType) -> str | None:
         and node.lineno == code.co_firstlineno
         and all(_starts(node.body) <= position < _ends(node.body) for position in positions)
     ]
-    if not candidates:
+    # Where the body is a constant, 3.12 keeps no position: of several lambdas in a line it could then be any.
+    if not candidates or (not positions and len(candidates) > 1):
         return None
     innermost = max(candidates, key=lambda node: (node.lineno, node.col_offset))
     segment = ast.get_source_segment(text, innermost)

@@ -12,7 +12,10 @@ _resets: list[Callable[[], None]] = []
 
 
 def generation() -> int:
-    """How many forks lie between the first process and this one. What was made in another generation belongs to a thread that may not exist here."""
+    """How many forks lie between the first process and this one.
+
+    What was made in another generation belongs to a thread that may not exist here.
+    """
     return _generation
 
 

@@ -34,7 +34,7 @@ _UNITS: Final = {
 }
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|d|h|m|s)")
 _FORMS: Final = (
-    'accepted are seconds as a number (0.25), a timedelta, or a string of the units d, h, m, s, ms, us, ns '
+    "accepted are seconds as a number (0.25), a timedelta, or a string of the units d, h, m, s, ms, us, ns "
     '("250ms", "10s", "1m30s", "2h")'
 )
 
@@ -62,7 +62,9 @@ def to_nanoseconds(value: Duration, name: str = "duration") -> Nanoseconds:
         nanoseconds = (value.days * 86_400 + value.seconds) * SECOND + value.microseconds * MICROSECOND
     else:
         if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(f"{name}={value!r} is not a finite duration: {_FORMS}; no limit is None, where it is allowed")
+            raise ValueError(
+                f"{name}={value!r} is not a finite duration: {_FORMS}; no limit is None, where it is allowed"
+            )
         nanoseconds = round(value * SECOND)
     if nanoseconds < 0:
         raise ValueError(f"{name}={value!r} is negative: {_FORMS}")

@@ -7,7 +7,7 @@ thread, so they should be quick; what they raise is logged and goes no further.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from waitkit.ground.durations import Duration, Nanoseconds, format_duration, to_nanoseconds
 
@@ -82,7 +82,7 @@ class Subscriber:
         global _subscribers
         _subscribers = tuple(other for other in _subscribers if other is not self)
 
-    def __enter__(self) -> Subscriber:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -158,7 +158,6 @@ def log_long_waits(after: Duration = "5s", *, level: int = _INFO) -> Subscriber:
     Returns:
         The subscription: a context manager with ``close()``.
     """
-
     import logging
 
     logger = logging.getLogger("waitkit")

@@ -48,7 +48,7 @@ def current_settings() -> Settings:
 
 
 def _changed(
-    settings: Settings, timeout: Duration | None | DefaultTimeout, probe_cap: Duration | DefaultTimeout
+    settings: Settings, timeout: Duration | DefaultTimeout | None, probe_cap: Duration | DefaultTimeout
 ) -> Settings:
     if timeout is not DEFAULT:
         settings = settings._replace(timeout=to_optional_nanoseconds(timeout, "timeout"))
@@ -61,7 +61,7 @@ def _changed(
 
 
 def set_defaults(
-    *, timeout: Duration | None | DefaultTimeout = DEFAULT, probe_cap: Duration | DefaultTimeout = DEFAULT
+    *, timeout: Duration | DefaultTimeout | None = DEFAULT, probe_cap: Duration | DefaultTimeout = DEFAULT
 ) -> None:
     """Set the defaults of all waits in this process; what is left out stays as it is.
 
@@ -79,7 +79,7 @@ def set_defaults(
 
 @contextmanager
 def defaults(
-    *, timeout: Duration | None | DefaultTimeout = DEFAULT, probe_cap: Duration | DefaultTimeout = DEFAULT
+    *, timeout: Duration | DefaultTimeout | None = DEFAULT, probe_cap: Duration | DefaultTimeout = DEFAULT
 ) -> Iterator[None]:
     """Set the defaults of the waits inside a ``with`` block, in this thread or task only.
 

@@ -75,7 +75,13 @@ class _Looker:
         if self._in_thread is None or self._in_thread.done():
             close()
         else:
-            self._in_thread.add_done_callback(lambda look: close())
+            self._in_thread.add_done_callback(lambda look: _retrieve(look, close))
+
+
+def _retrieve(look: asyncio.Future[bool], close: Callable[[], None]) -> None:
+    if not look.cancelled():
+        look.exception()  # its task is gone: nobody else will ask, and asyncio logs exceptions nobody asked for
+    close()
 
 
 class _LoopParker:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
+from typing import Self
 
 from waitkit.engine.clock import now
 from waitkit.engine.signals import Signal
@@ -16,7 +19,7 @@ from waitkit.ground.durations import (
 )
 from waitkit.ground.errors import Cancelled, WaitTimeout
 
-__all__ = ["CancelScope", "current_scopes", "fail_after", "move_on_after"]
+__all__ = ["CancelScope", "current_scopes", "fail_after", "move_on_after", "outside_scopes"]
 
 _stack: ContextVar[tuple[CancelScope, ...]] = ContextVar("waitkit_scopes", default=())
 
@@ -24,6 +27,16 @@ _stack: ContextVar[tuple[CancelScope, ...]] = ContextVar("waitkit_scopes", defau
 def current_scopes() -> tuple[CancelScope, ...]:
     """The scopes around the caller, the outermost first."""
     return _stack.get()
+
+
+@contextmanager
+def outside_scopes() -> Iterator[None]:
+    """For cleaning up: waits in this block obey no scope around it, as a cancelled one would end them before they begin."""
+    token = _stack.set(())
+    try:
+        yield
+    finally:
+        _stack.reset(token)
 
 
 class CancelScope:
@@ -104,7 +117,7 @@ class CancelScope:
             return f"the scope's {format_duration(self._timeout)} are over"
         return None
 
-    def __enter__(self) -> CancelScope:
+    def __enter__(self) -> Self:
         if self._deadline is None and self._timeout is not None:
             self._deadline = now() + self._timeout
         _stack.set((*_stack.get(), self))

@@ -73,7 +73,7 @@ class Wait:
     def __init__(
         self,
         condition: Watchable,
-        timeout: Nanoseconds | None | DefaultTimeout,
+        timeout: Nanoseconds | DefaultTimeout | None,
         *,
         unless: Watchable | None = None,
         ignore: tuple[type[Exception], ...] = (),
@@ -222,7 +222,7 @@ class Wait:
     def _failed(self) -> WaitFailed:
         assert self._unless is not None and self._unless_watch is not None
         saw = self._unless_watch.seen()
-        because = f"because of {self._unless.what}{f' ({saw})' if saw else ''}"
+        because = f"as first came {self._unless.what}{f' ({saw})' if saw else ''}"
         error = WaitFailed(self._facts("gave up after", because, explain=(self._watch, self._unless_watch)))
         error.__cause__ = self._watch.error()
         return error

@@ -1,0 +1,118 @@
+"""An HTTP server that answers well, as a condition."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Container
+from urllib.parse import urlsplit
+
+from waitkit.conditions.condition import Condition
+from waitkit.engine.clock import now as clock_now
+from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
+from waitkit.waits.watching import Context, Verdict, Watch
+
+__all__ = ["http_ok"]
+
+
+class _HttpOk(Condition[int]):
+    def __init__(
+        self, url: str, status: Container[int], look_timeout: Nanoseconds, context: ssl.SSLContext | None
+    ) -> None:
+        self.url = url
+        self.status = status
+        self.look_timeout = look_timeout
+        self.ssl_context = context
+
+    @property
+    def what(self) -> str:
+        return f"{self.url} to answer well"
+
+    def watch(self, context: Context) -> Watch:
+        return _HttpWatch(self, context)
+
+
+class _HttpWatch(Watch):
+    __slots__ = ("_condition", "_context", "_trouble")
+
+    def __init__(self, condition: _HttpOk, context: Context) -> None:
+        self._condition = condition
+        self._context = context
+        self._trouble = ""
+
+    @property
+    def may_block(self) -> bool:
+        return True
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        patience = self._condition.look_timeout
+        if self._context.deadline is not None:
+            patience = max(MILLISECOND, min(patience, self._context.deadline - now))
+        try:
+            status, reason = self._ask(patience / SECOND)
+        except TimeoutError:
+            self._trouble = f"no answer within {format_duration(patience)}"
+            status = 0
+        except (OSError, http.client.HTTPException) as error:
+            self._trouble = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+            status = 0
+        else:
+            self._trouble = f"{status} {reason}".strip()
+        after = clock_now()
+        holds = bool(status) and status in self._condition.status
+        return Verdict(holds, status if holds else None, self._context.next_look(after, after - now))
+
+    def _ask(self, patience: float) -> tuple[int, str]:
+        parts = urlsplit(self._condition.url)
+        assert parts.hostname is not None
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(
+                parts.hostname, parts.port, timeout=patience, context=self._condition.ssl_context
+            )
+        else:
+            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=patience)
+        try:
+            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", target, headers={"Connection": "close", "User-Agent": "waitkit"})
+            answer = connection.getresponse()
+            return answer.status, answer.reason
+        finally:
+            connection.close()
+
+    def seen(self) -> str:
+        return self._trouble
+
+
+def http_ok(
+    url: str,
+    *,
+    status: int | Container[int] = range(200, 300),
+    look_timeout: Duration = "1s",
+    context: ssl.SSLContext | None = None,
+) -> Condition[int]:
+    """Holds when a GET of *url* is answered with a good status; its value is that status.
+
+    Redirects are not followed: name the page that is meant, or 301 as the status. A look waits for its answer, in an event
+    loop in another thread; cancelling a scope takes effect after it.
+
+    Args:
+        url: ``http://`` or ``https://``.
+        status: what is good: a status, or a collection of them; 200 to 299 unless told otherwise.
+        look_timeout: how long one look waits for an answer, above 0.
+        context: for ``https``; ``None`` checks certificates by the system's authorities.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be what it should be.
+    """
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url={url!r} is not the address of a page: give http://host:port/path or https://...")
+    if parts.port == 0:  # asking for a port out of range raises ValueError
+        raise ValueError(f"url={url!r} names port 0, at which nobody listens")
+    if isinstance(status, bool) or not (isinstance(status, int) or hasattr(status, "__contains__")):
+        raise TypeError(f"status={status!r} is neither a status such as 200 nor a collection of them")
+    patience = to_nanoseconds(look_timeout, "look_timeout")
+    if patience == 0:
+        raise ValueError(f"look_timeout={look_timeout!r} leaves no time for an answer: give more than 0")
+    return _HttpOk(url, (status,) if isinstance(status, int) else status, patience, context)

@@ -1,0 +1,135 @@
+"""What a child process writes: read as it comes, so that the child never blocks, and the end of it kept."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+
+from waitkit.engine.descriptors import DescriptorSubscription, watch_descriptor
+from waitkit.engine.signals import Signal
+
+__all__ = ["Output", "Stream"]
+
+_CHUNK: Final = 65_536
+_KEPT: Final = 262_144
+
+
+class Stream:
+    """One stream of a child: the last 256 KiB of it.
+
+    ``_lock`` guards the buffer and the descriptor. Reading happens in waitkit's descriptor thread whenever the
+    child has written, and once more when the child is gone.
+    """
+
+    def __init__(self, name: str, fd: int) -> None:
+        #: ``"stdout"`` or ``"stderr"``
+        self.name = name
+        #: notified when something was read, and at the end
+        self.changed = Signal()
+        self._lock = threading.RLock()
+        self._kept = bytearray()
+        self._dropped = 0
+        self._fd: int | None = fd
+        self._subscription: DescriptorSubscription | None = None
+        os.set_blocking(fd, False)
+        self._listen()
+
+    def _listen(self) -> None:
+        with self._lock:
+            if self._fd is not None:
+                self._subscription = watch_descriptor(self._fd, self._on_readable)
+
+    def _on_readable(self) -> None:
+        if self._read():
+            self._listen()
+        self.changed.notify()
+
+    def _read(self) -> bool:
+        """Take what is there. False at the end of the stream."""
+        with self._lock:
+            while self._fd is not None:
+                try:
+                    chunk = os.read(self._fd, _CHUNK)
+                except BlockingIOError:
+                    return True
+                except OSError:
+                    chunk = b""
+                if not chunk:
+                    self._close()
+                    return False
+                self._kept += chunk
+                surplus = len(self._kept) - _KEPT
+                if surplus > 0:
+                    del self._kept[:surplus]
+                    self._dropped += surplus
+                if len(chunk) < _CHUNK:
+                    return True  # let others have their turn; if there is more, we are called again
+            return False
+
+    def _close(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def finish(self) -> None:
+        """The child is gone: take what is left, and stop. A grandchild that holds the pipe open is not waited for."""
+        with self._lock:
+            while self._fd is not None:
+                before = self.size
+                if not self._read() or self.size == before:
+                    break
+            self._close()
+        self.changed.notify()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far, those no longer kept included."""
+        with self._lock:
+            return self._dropped + len(self._kept)
+
+    def text(self) -> str:
+        """What is kept, as text; bytes that are no UTF-8 are replaced."""
+        with self._lock:
+            return self._kept.decode("utf-8", "replace")
+
+
+class Output:
+    """What a process wrote to its two streams, as far as it is kept: the last 256 KiB of each."""
+
+    def __init__(self, stdout: int, stderr: int) -> None:
+        self._streams = (Stream("stdout", stdout), Stream("stderr", stderr))
+
+    @property
+    def stdout(self) -> str:
+        """The text written to standard output."""
+        return self._streams[0].text()
+
+    @property
+    def stderr(self) -> str:
+        """The text written to standard error."""
+        return self._streams[1].text()
+
+    def tail(self, lines: int = 10) -> str:
+        """The last lines of both streams, each under its name; empty where nothing was written.
+
+        Args:
+            lines: how many of each at most.
+        """
+        parts = []
+        for stream in self._streams:
+            last = stream.text().rstrip().splitlines()[-lines:]
+            if last:
+                parts.append(f"the end of its {stream.name}:\n" + "\n".join(f"    {line}" for line in last))
+        return "\n".join(parts)
+
+    def finish(self) -> None:
+        """Take what is left of both streams, and stop reading."""
+        for stream in self._streams:
+            stream.finish()
+
+
+Output.__module__ = "waitkit"
