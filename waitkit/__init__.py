@@ -37,7 +37,6 @@ if _TYPE_CHECKING:
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
     from waitkit.ports.listening import unix_socket_listening as unix_socket_listening
-    from waitkit.ports.reserve import ReservedPort as ReservedPort
     from waitkit.ports.reserve import reserved_port as reserved_port
     from waitkit.processes.managed import ManagedProcess as ManagedProcess
     from waitkit.processes.managed import managed_process as managed_process
@@ -63,7 +62,6 @@ _HOMES = {
     "Output": "processes.output",
     "ProcessExit": "conditions.processes",
     "ReadyEvent": "processes.ready_event",
-    "ReservedPort": "ports.reserve",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
     "WaitFacts": "ground.errors",
