@@ -53,15 +53,13 @@ class reserved_port:
 
     def __enter__(self) -> int:
         if self._holder is not None:
-            port = self._holder.getsockname()[1]
-            raise RuntimeError(f"this reservation is in use already, for port {port}: make another reserved_port()")
+            raise RuntimeError("this reservation is in use already: make another reserved_port() for another port")
         holder = bind_everywhere(0, reuse=False)
         # Set before the bind, together with port 0, it could give us a port that another such socket holds.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._holder = holder
         _held.add(holder)
-        port: int = holder.getsockname()[1]
-        return port
+        return int(holder.getsockname()[1])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
