@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.sources import describe_callable, describe_value
 from waitkit.engine.clock import now as clock_now
+from waitkit.ground.callables import kind_of, python_function
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
@@ -17,9 +17,6 @@ __all__ = ["Probe"]
 
 T = TypeVar("T")
 
-_GENERATOR: Final = 0x20  # the flags of inspect, which costs 20 ms to import
-_COROUTINE: Final = 0x80
-_ASYNC_GENERATOR: Final = 0x200
 _ALWAYS_TRUE: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 
 
@@ -87,38 +84,18 @@ def _refuse_always_true(function: Callable[[], Any]) -> None:
             f"{function.__qualname__} is a class, and its instances would always be true: give an instance, or a "
             "function that looks at one"
         )
-    inner, bound = _python_function(function)
+    kind = kind_of(function)
+    if kind != "plain":
+        raise TypeError(
+            f"{describe_callable(function)} is {'an' if kind[0] == 'a' else 'a'} {kind} function: calling it gives an object "
+            "that is always true. Give a plain function that returns what is to be judged"
+        )
+    inner, bound = python_function(function)
     code = getattr(inner, "__code__", None)
-    if code is None:
-        return
-    for flag, kind in (
-        (_COROUTINE, "a coroutine function"),
-        (_GENERATOR, "a generator function"),
-        (_ASYNC_GENERATOR, "an async generator function"),
-    ):
-        if code.co_flags & flag:
-            raise TypeError(
-                f"{describe_callable(function)} is {kind}: calling it gives an object that is always true. Give a plain "
-                "function that returns what is to be judged"
-            )
-    if bound is None:
+    if code is None or bound is None:
         return
     required = code.co_argcount - len(getattr(inner, "__defaults__", None) or ()) - bound
     if required > 0:
         names = ", ".join(code.co_varnames[bound : bound + required])
         raise TypeError(f"{describe_callable(function)} needs arguments ({names}): a condition is called without any")
 
-
-def _python_function(function: Any) -> tuple[Any, int | None]:
-    """The function that runs when *function* is called, and how many of its arguments are bound already.
-
-    ``None`` for the number where a partial makes it a guess.
-    """
-    if isinstance(function, partial):
-        return _python_function(function.func)[0], None
-    if isinstance(function, types.FunctionType):
-        return function, 0
-    if isinstance(function, types.MethodType):
-        return function.__func__, 1
-    method = vars(type(function)).get("__call__")
-    return (method, 1) if isinstance(method, types.FunctionType) else (function, None)

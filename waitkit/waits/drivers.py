@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from waitkit.engine.parking import Parker
 from waitkit.engine.timers import call_at
@@ -14,7 +14,12 @@ from waitkit.waits.wait import Wait
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["block", "wait_in_loop"]
+T = TypeVar("T")
+
+__all__ = ["Flow", "block", "drive", "drive_in_loop", "wait_in_loop"]
+
+#: A policy at work: it yields the waits to make, is sent what they gave, and returns its result.
+Flow: TypeAlias = Generator[Wait, Any, T]
 
 
 def block(wait: Wait) -> Any:
@@ -50,6 +55,36 @@ async def wait_in_loop(wait: Wait) -> Any:
         raise
     wait.close()
     return wait.value
+
+
+def drive(flow: Flow[T]) -> T:
+    """Make the waits of *flow* in this thread. Returns its result; what a wait raises is raised in the flow first."""
+    step: Callable[[Any], Wait] = flow.send
+    answer: Any = None
+    while True:
+        try:
+            wait = step(answer)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        try:
+            step, answer = flow.send, block(wait)
+        except BaseException as error:  # noqa: BLE001 - the flow gets it, and lets it out unless it knows better
+            step, answer = flow.throw, error
+
+
+async def drive_in_loop(flow: Flow[T]) -> T:
+    """As :func:`drive`, in the running event loop."""
+    step: Callable[[Any], Wait] = flow.send
+    answer: Any = None
+    while True:
+        try:
+            wait = step(answer)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        try:
+            step, answer = flow.send, await wait_in_loop(wait)
+        except BaseException as error:  # noqa: BLE001 - as above
+            step, answer = flow.throw, error
 
 
 class _Looker:

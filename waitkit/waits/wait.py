@@ -22,7 +22,7 @@ from waitkit.ground.settings import DEFAULT, DefaultTimeout, current_settings, s
 from waitkit.waits.scopes import CancelScope, current_scopes
 from waitkit.waits.watching import Context, Watch
 
-__all__ = ["Message", "Wait", "Watchable"]
+__all__ = ["Message", "Wait", "Watchable", "checkpoint", "earliest"]
 
 #: What is awaited, in words, or a function that finds the words when the wait has failed, from the last value judged.
 Message = str | Callable[[object], str]
@@ -281,6 +281,16 @@ class Wait:
                 due = self._started + round((now() - self._started) * subscriber.growth)
                 self._progress[position] = (due, subscriber)
             self.due = earliest(self.due, due)
+
+
+def checkpoint(condition: Watchable) -> None:
+    """Raise :class:`Cancelled` where a scope around was cancelled or its deadline has come; *condition* was to be awaited."""
+    scopes = current_scopes()
+    if scopes:
+        instant = now()
+        for scope in scopes:
+            if scope.ended_because(instant) is not None:
+                raise Wait(condition, None)._cancelled(scope, instant)
 
 
 def earliest(one: Nanoseconds | None, other: Nanoseconds | None) -> Nanoseconds | None:

@@ -1,0 +1,1 @@
+"""What all decorators share: wrapping a callable so that nothing of it is lost."""

@@ -1,0 +1,87 @@
+"""Wrapping callables: functions, methods, class- and staticmethods in either order, coroutines, partials, objects.
+
+``wrapt`` keeps name, signature and binding right. On top of it come the choice between sync and async, made once, and
+pickling by name, which wrapt refuses.
+"""
+
+from __future__ import annotations
+
+import operator
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import wrapt
+
+from waitkit.conditions.sources import describe_callable
+from waitkit.ground.callables import kind_of
+
+__all__ = ["BoundWrapper", "FunctionWrapper", "refuse_generators", "wrap"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _by_name(module: str, qualified_name: str) -> Any:
+    return operator.attrgetter(qualified_name)(sys.modules.get(module) or __import__(module, fromlist=["_"]))
+
+
+class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
+    """A wrapped method, bound to its instance or class; it pickles where the plain bound method does."""
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        if self._self_instance is None:
+            return _by_name, (self.__wrapped__.__module__, self.__wrapped__.__qualname__)
+        return getattr, (self._self_instance, self.__wrapped__.__name__)
+
+
+class FunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
+    """A wrapped function; it pickles by name where the plain function does."""
+
+    __bound_function_wrapper__ = BoundWrapper
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return str(self.__wrapped__.__qualname__)
+
+
+def refuse_generators(function: Any, decorator: str, instead: str) -> None:
+    """Refuse what cannot be wrapped.
+
+    Raises:
+        TypeError: *function* is a (possibly async) generator function, whose call does nothing yet, or no callable.
+    """
+    if not callable(function) and not isinstance(function, classmethod | staticmethod):
+        raise TypeError(f"@{decorator} decorates a callable, not {function!r}")
+    if isinstance(function, type):
+        raise TypeError(f"@{decorator} does not decorate a class ({function.__qualname__}): decorate its methods")
+    kind = kind_of(function)
+    if "generator" in kind:
+        raise TypeError(
+            f"@{decorator} cannot decorate {describe_callable(function)}: calling {'an' if kind[0] == 'a' else 'a'} {kind} "
+            f"function runs nothing of it yet. {instead}"
+        )
+
+
+def wrap(
+    function: F,
+    decorator: str,
+    plain: Callable[..., Any],
+    coroutine: Callable[..., Any],
+    *,
+    instead: str,
+    wrapper_class: type[FunctionWrapper] = FunctionWrapper,
+) -> Any:
+    """Wrap *function*.
+
+    Args:
+        function: what is decorated.
+        decorator: its name, for errors.
+        plain: called as ``plain(wrapped, instance, args, kwargs)`` in the place of a plain function.
+        coroutine: likewise, a coroutine function, in the place of one.
+        instead: what to write instead of decorating a generator function.
+        wrapper_class: what to wrap with.
+
+    Raises:
+        TypeError: *function* cannot be decorated.
+    """
+    refuse_generators(function, decorator, instead)
+    return wrapper_class(function, coroutine if kind_of(function) == "coroutine" else plain)

@@ -1,0 +1,268 @@
+"""What users write: the decorator ``@retry_backoff`` and the block form ``for attempt in retrying(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
+
+from waitkit.conditions.condition import as_condition
+from waitkit.decorators.wrapping import wrap
+from waitkit.engine.clock import now
+from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
+from waitkit.policies.backoff import Backoff, Jitter
+from waitkit.policies.retrying import RetryOn, RetryPolicy, RetryState, read_on
+from waitkit.retry.budget import RetryBudget
+from waitkit.retry.records import FIRST, Attempt, RetryHook, current
+from waitkit.retry.retrier import Retrier
+from waitkit.waits.drivers import drive, drive_in_loop
+
+__all__ = ["BlockAttempt", "RetryOptions", "Retrying", "retry_backoff", "retrying"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RetryOptions(TypedDict, total=False):
+    """The options that the decorator and the block form share; see :func:`waitkit.retry_backoff`."""
+
+    attempts: int | None
+    timeout: Duration | None
+    base: Duration
+    factor: float
+    max_delay: Duration
+    jitter: Jitter
+    max_retry_after: Duration | None
+    ready: object
+    budget: RetryBudget | None
+    nested: bool
+    on_retry: RetryHook | None
+    on_give_up: RetryHook | None
+
+
+def _retrier(
+    on: RetryOn,
+    *,
+    on_result: Callable[[Any], object] | None = None,
+    attempts: int | None = 5,
+    timeout: Duration | None = None,
+    base: Duration = "100ms",
+    factor: float = 2,
+    max_delay: Duration = "10s",
+    jitter: Jitter = "full",
+    max_retry_after: Duration | None | Literal["max_delay"] = "max_delay",
+    ready: object = None,
+    budget: RetryBudget | None = None,
+    nested: bool = False,
+    on_retry: RetryHook | None = None,
+    on_give_up: RetryHook | None = None,
+) -> Retrier:
+    if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
+        raise ValueError(f"attempts={attempts!r} is not a whole number of 1 or more; None means no limit, with a timeout")
+    if attempts is None and timeout is None:
+        raise ValueError("attempts=None and timeout=None would try for ever: give one of the two a limit")
+    for name, function in (("on_result", on_result), ("on_retry", on_retry), ("on_give_up", on_give_up)):
+        if function is not None and not callable(function):
+            raise TypeError(f"{name}={function!r} cannot be called")
+    if budget is not None and not isinstance(budget, RetryBudget):
+        raise TypeError(f"budget={budget!r} is no RetryBudget")
+    backoff = Backoff(base=base, factor=factor, max_delay=max_delay, jitter=jitter)
+    longest = backoff.max_delay
+    if max_retry_after is None:
+        longest = 2**63
+    elif max_retry_after != "max_delay":
+        longest = to_nanoseconds(max_retry_after, "max_retry_after")
+    policy = RetryPolicy(
+        on=read_on(on),
+        attempts=attempts,
+        timeout=to_optional_nanoseconds(timeout, "timeout"),
+        backoff=backoff,
+        longest_asked=longest,
+        may_end_early=ready is not None,
+        nested=nested,
+    )
+    return Retrier(
+        policy=policy,
+        on_result=on_result,
+        ready=None if ready is None else as_condition(ready),
+        budget=budget,
+        on_retry=on_retry,
+        on_give_up=on_give_up,
+    )
+
+
+def retry_backoff(
+    *,
+    on: RetryOn,
+    on_result: Callable[[Any], object] | None = None,
+    **options: Unpack[RetryOptions],
+) -> Callable[[F], F]:
+    """Try a function again when it fails, after delays that grow and are spread by chance (see :class:`Backoff`).
+
+    ::
+
+        @retry_backoff(on=ConnectionError, attempts=5, ready=port_listening(5432))
+        def connect(): ...
+
+    It decorates functions, coroutine functions, methods, class- and staticmethods; name, signature and type stay. Only
+    exceptions of class :class:`Exception` are retried: never interrupts, exits or cancellations. Each delay is a wait: scopes
+    end it at once, and no further attempt is made then.
+
+    Args:
+        on: which exceptions to retry: a type, a tuple of types, or a function of the exception that returns ``True``,
+            ``False``, or a delay that the other side asked for (``Retry-After``: a number of seconds, a ``timedelta`` or a string).
+            :class:`WaitTimeout` is a ``TimeoutError``, so an ``OSError``: ``on=OSError`` retries waits that timed out, too.
+        on_result: a function of the result; true means that the attempt has failed. When attempts run out, the last result is
+            returned.
+        attempts: how many in all, the first included; 5 unless told otherwise. ``None``: no limit, which takes a *timeout*.
+        timeout: how long attempts and delays may take together. No attempt starts, and no delay ends, after it; an attempt in
+            progress is not interrupted. ``None``: no limit.
+        base: the scale of the first delay; 100 ms.
+        factor: by how much each delay is longer, at least 1; 2.
+        max_delay: no delay is longer; 10 s.
+        jitter: ``"full"`` (the default), ``"equal"``, ``"decorrelated"`` or ``"none"``.
+        max_retry_after: the most that an exception may ask for; left out: *max_delay*. ``None``: whatever it asks. A shorter
+            delay than it asked for may be refused again.
+        ready: a condition that tells that the cause is gone; the delay then ends early (after a spread of at most *base*, so
+            that all who wait for it do not come at once). One that holds right after the failure is not the cause, and
+            shortens nothing.
+        budget: a :class:`RetryBudget` shared with other functions; without tokens no retry is made.
+        nested: retry also what an inner retry has given up on. ``False`` keeps nested retries from multiplying.
+        on_retry: called with a :class:`RetryRecord` before each delay.
+        on_give_up: called with one when the call fails for good.
+
+    Returns:
+        The decorator. Its calls raise the last exception itself, with a note on attempts, time, and each attempt's error.
+
+    Raises:
+        TypeError, ValueError: an option cannot be what it should be, or (when decorating) a generator function is decorated.
+    """
+    retrier = _retrier(on, on_result=on_result, **options)
+
+    def decorate(function: F) -> F:
+        return wrap(  # type: ignore[no-any-return]
+            function,
+            "retry_backoff",
+            retrier.call,
+            retrier.call_async,
+            instead="Retry the whole iteration instead, with: for attempt in retrying(...): with attempt: ...",
+        )
+
+    return decorate
+
+
+class BlockAttempt:
+    """One attempt of a block: ``with attempt:``.
+
+    Attributes:
+        number: 1 for the first.
+        previous: the exception of the attempt before, ``None`` for the first.
+    """
+
+    __slots__ = ("_retrying", "_token", "number", "previous")
+
+    def __init__(self, retrying: Retrying, attempt: Attempt) -> None:
+        self._retrying = retrying
+        self.number = attempt.number
+        self.previous = attempt.previous
+
+    def __enter__(self) -> BlockAttempt:
+        self._retrying._begun()
+        self._token = current.set(Attempt(self.number, self.previous))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        current.reset(self._token)
+        return self._retrying._ended(error)
+
+
+class Retrying:
+    """The attempts of one block, for ``for`` and ``async for``; made by :func:`retrying`, and used once."""
+
+    def __init__(self, retrier: Retrier) -> None:
+        self._retrier = retrier
+        self._state: RetryState | None = None
+        self._next: Attempt | None = FIRST
+        self._failure: Exception | None = None
+        self._delay: int | None = None
+        self._entered = True
+
+    def __iter__(self) -> Retrying:
+        return self
+
+    def __aiter__(self) -> Retrying:
+        return self
+
+    def __next__(self) -> BlockAttempt:
+        if self._delay is not None and self._state is not None:
+            self._served(drive(self._retrier.serve(self._state, self._delay, self._failure)))
+        attempt = self._hand_out()
+        if attempt is None:
+            raise StopIteration
+        return attempt
+
+    async def __anext__(self) -> BlockAttempt:
+        if self._delay is not None and self._state is not None:
+            self._served(await drive_in_loop(self._retrier.serve(self._state, self._delay, self._failure)))
+        attempt = self._hand_out()
+        if attempt is None:
+            raise StopAsyncIteration
+        return attempt
+
+    def _hand_out(self) -> BlockAttempt | None:
+        if not self._entered:
+            raise RuntimeError("an attempt was not entered: write `with attempt:` inside the loop")
+        if self._next is None:
+            return None
+        self._entered = False
+        if self._state is None:
+            self._state = RetryState(self._retrier.policy, now())
+        return BlockAttempt(self, self._next)
+
+    def _served(self, may_go_on: bool) -> None:
+        failure, self._failure, self._delay = self._failure, None, None
+        if not may_go_on:
+            assert failure is not None
+            self._next = None
+            raise failure
+
+    def _begun(self) -> None:
+        self._entered = True
+
+    def _ended(self, error: BaseException | None) -> bool:
+        """Take in how the block ended. True to keep its exception, as another attempt follows."""
+        self._next = None
+        assert self._state is not None
+        if error is None:
+            self._retrier.accepts(None, first=self._state.failures == 0)
+            return False
+        if not isinstance(error, Exception):
+            return False
+        self._delay = self._retrier.decide(self._state, error, None, None)
+        if self._delay is None:
+            return False
+        self._failure = error
+        self._next = Attempt(self._state.failures + 1, error)
+        return True
+
+
+def retrying(*, on: RetryOn, **options: Unpack[RetryOptions]) -> Retrying:
+    """The block form of :func:`retry_backoff`, with the same options but ``on_result``.
+
+    ::
+
+        for attempt in retrying(on=ConnectionError, attempts=3):
+            with attempt:
+                connect()           # attempt.number is 1, then 2, then 3
+
+    In coroutines write ``async for``; ``with attempt`` stays as it is. The loop ends after the first block that raises nothing.
+
+    Args:
+        on: as for :func:`retry_backoff`, and so the other options.
+
+    Raises:
+        TypeError, ValueError: an option cannot be what it should be.
+    """
+    return Retrying(_retrier(on, **options))
+
+
+BlockAttempt.__module__ = Retrying.__module__ = "waitkit"

@@ -1,0 +1,30 @@
+"""For test sessions: what changes how waitkit behaves while tests run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from waitkit.retry.retrier import Override, override
+
+__all__ = ["retries"]
+
+
+@contextmanager
+def retries(*, attempts: int | None = None, delays: bool = True) -> Iterator[None]:
+    """Change all retries of this process for the length of a block, as in ``with retries(attempts=2, delays=False):``.
+
+    Args:
+        attempts: how many attempts each call makes, whatever its own options say; ``None`` leaves that to them.
+        delays: False takes all delays away.
+
+    Raises:
+        ValueError: *attempts* is no whole number of 1 or more.
+    """
+    if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
+        raise ValueError(f"attempts={attempts!r} is not a whole number of 1 or more")
+    before = override(Override(attempts, delays))
+    try:
+        yield
+    finally:
+        override(before)
