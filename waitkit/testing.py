@@ -12,7 +12,7 @@ __all__ = ["retries"]
 
 @contextmanager
 def retries(*, attempts: int | None = None, delays: bool = True) -> Iterator[None]:
-    """Change all retries of this process for the length of a block, as in ``with retries(attempts=2, delays=False):``.
+    """Change all retries of this process for the length of a ``with`` block.
 
     Args:
         attempts: how many attempts each call makes, whatever its own options say; ``None`` leaves that to them.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from waitkit.conditions.condition import Condition, HeldThroughout, as_condition
+from waitkit.ground.callers import Caller, calling_line
 from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
 from waitkit.waits.drivers import block, wait_in_loop
@@ -114,58 +115,58 @@ def wait_for(
 
 
 @overload
-async def wait_for_async(
+def wait_for_async(
     condition: Condition[T],
     timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
     unless: object = ...,
-) -> T: ...
+) -> Coroutine[Any, Any, T]: ...
 @overload
-async def wait_for_async(
+def wait_for_async(
     condition: AnEvent,
     timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
     unless: object = ...,
-) -> Literal[True]: ...
+) -> Coroutine[Any, Any, Literal[True]]: ...
 @overload
-async def wait_for_async(
+def wait_for_async(
     condition: AProcess,
     timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
     unless: object = ...,
-) -> ProcessExit: ...
+) -> Coroutine[Any, Any, ProcessExit]: ...
 @overload
-async def wait_for_async(
+def wait_for_async(
     condition: Thing,
     timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
     unless: object = ...,
-) -> Thing: ...
+) -> Coroutine[Any, Any, Thing]: ...
 @overload
-async def wait_for_async(
+def wait_for_async(
     condition: Callable[[], T | None],
     timeout: Duration | DefaultTimeout | None = ...,
     *,
     message: Message | None = ...,
     ignore: Ignore = ...,
     unless: object = ...,
-) -> T: ...
-async def wait_for_async(
+) -> Coroutine[Any, Any, T]: ...
+def wait_for_async(
     condition: Any,
     timeout: Duration | DefaultTimeout | None = DEFAULT,
     *,
     message: Message | None = None,
     ignore: Ignore = (),
     unless: object = None,
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """Wait until *condition* holds, without blocking the event loop.
 
     Args:
@@ -188,7 +189,7 @@ async def wait_for_async(
         Cancelled: a scope around was cancelled, or its deadline came.
         TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
     """
-    return await wait_in_loop(_wait(condition, timeout, message, ignore, unless))
+    return wait_in_loop(_wait(condition, timeout, message, ignore, unless, calling_line()))
 
 
 def _wait(
@@ -197,6 +198,7 @@ def _wait(
     message: Message | None,
     ignore: Ignore,
     unless: object,
+    caller: Caller | None = None,
 ) -> Wait:
     _check_message(message)
     return Wait(
@@ -205,6 +207,7 @@ def _wait(
         unless=None if unless is None else as_condition(unless),
         ignore=_exceptions(ignore),
         message=message,
+        caller=caller,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from waitkit.conditions.adaptors import ACCEPTED_FORMS, adaptor_for
 from waitkit.engine.signals import Wake
+from waitkit.ground.callers import calling_line
 from waitkit.ground.durations import MILLISECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
 from waitkit.ground.settings import DEFAULT
 from waitkit.waits.drivers import wait_in_loop
@@ -77,7 +78,7 @@ class Condition(Generic[T]):
         )
 
     def __await__(self) -> Generator[Any, Any, T]:
-        return wait_in_loop(Wait(self, DEFAULT)).__await__()
+        return wait_in_loop(Wait(self, DEFAULT, caller=calling_line())).__await__()
 
     def __repr__(self) -> str:
         return f"<condition: {self.what}>"

@@ -45,7 +45,7 @@ class _PathWatch(Watch):
         return self._trouble
 
     def explain(self) -> tuple[str, ...]:
-        missing = next((parent for parent in self._path.parents if not parent.exists()), None)
+        missing = next((parent for parent in self._path.parents if not os.path.lexists(parent)), None)
         return () if missing is None else (f"its folder {missing} does not exist either",)
 
 
@@ -57,7 +57,10 @@ def path_exists(path: str | os.PathLike[str]) -> Condition[Path]:
 
     Raises:
         TypeError: *path* is no path.
+        ValueError: it contains a null character.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
+    if "\0" in os.fsdecode(os.fspath(path)):
+        raise ValueError(f"path={path!r} cannot be a path: it contains a null character")
     return _PathExists(Path(os.path.abspath(path)))

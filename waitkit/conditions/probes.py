@@ -98,4 +98,3 @@ def _refuse_always_true(function: Callable[[], Any]) -> None:
     if required > 0:
         names = ", ".join(code.co_varnames[bound : bound + required])
         raise TypeError(f"{describe_callable(function)} needs arguments ({names}): a condition is called without any")
-

@@ -32,7 +32,9 @@ _UNITS: Final = {
     "us": MICROSECOND,
     "ns": 1,
 }
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|us|ns|d|h|m|s)")
+_PART: Final = re.compile(r"([0-9]{1,30}(?:\.[0-9]{1,30})?)(ms|us|ns|d|h|m|s)")
+# 30 billion years: what is longer is a slip, and would overflow where floats are needed.
+_LONGEST: Final = 10**18 * SECOND
 _FORMS: Final = (
     "accepted are seconds as a number (0.25), a timedelta, or a string of the units d, h, m, s, ms, us, ns "
     '("250ms", "10s", "1m30s", "2h")'
@@ -65,7 +67,9 @@ def to_nanoseconds(value: Duration, name: str = "duration") -> Nanoseconds:
             raise ValueError(
                 f"{name}={value!r} is not a finite duration: {_FORMS}; no limit is None, where it is allowed"
             )
-        nanoseconds = round(value * SECOND)
+        nanoseconds = round(value * SECOND) if abs(value) <= _LONGEST else _LONGEST + 1
+    if nanoseconds > _LONGEST:
+        raise ValueError(f"{name} is beyond every clock: {_FORMS}")
     if nanoseconds < 0:
         raise ValueError(f"{name}={value!r} is negative: {_FORMS}")
     return nanoseconds
@@ -91,6 +95,8 @@ def _from_text(text: str, name: str) -> Nanoseconds:
         position = part.end()
     if not text:
         raise ValueError(f"{name}={text!r} is not a duration: {_FORMS}")
+    if exact + total > _LONGEST:
+        raise ValueError(f"{name}={text[:40]!r} is beyond every clock: {_FORMS}")
     return exact + round(total)
 
 
@@ -110,10 +116,14 @@ def format_duration(nanoseconds: Nanoseconds) -> str:
         # 9.99 s must not print as "10 s" where a limit of "10 s" stands beside it, so cut, do not round.
         return f"{int(seconds * 100) / 100:g} s"
     if nanoseconds >= MILLISECOND:
-        return f"{nanoseconds / MILLISECOND:.3g} ms" if nanoseconds < 999 * MILLISECOND else "999 ms"
+        return f"{_three_digits(nanoseconds / MILLISECOND)} ms"
     if nanoseconds == 0:
         return "0 s"
-    return f"{nanoseconds / MICROSECOND:.3g} us"
+    return f"{_three_digits(nanoseconds / MICROSECOND)} us"
+
+
+def _three_digits(number: float) -> str:
+    return f"{min(number, 999.0):.0f}" if number >= 99.5 else f"{number:.3g}"
 
 
 def _format_long(seconds: int) -> str:

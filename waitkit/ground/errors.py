@@ -125,6 +125,9 @@ class Cancelled(BaseException):
     def __str__(self) -> str:
         return str(self.facts)
 
+    def __reduce__(self) -> tuple[type[Cancelled], tuple[WaitFacts, str], dict[str, object]]:
+        return type(self), (self.facts, self.reason), {**self.__dict__, "scope": None}
+
 
 for _public in (Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout, WaitkitError):
     # Tracebacks, pickles and the reference show the name that users import.

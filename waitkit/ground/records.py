@@ -111,22 +111,22 @@ def subscribe(
         on_end: called with the record of each wait that has ended, in the thread that waited.
         on_progress: called with a record whose outcome is ``"pending"`` while a wait goes on.
         progress_after: how long a wait must have gone on for the first report of progress.
-        progress_growth: each further report comes when the wait has lasted this many times as long, at least 1.01.
+        progress_growth: each further report comes when the wait has lasted this many times as long, 1.01 to 1000.
 
     Returns:
         The subscription: a context manager with ``close()``.
 
     Raises:
         TypeError: a callback cannot be called, or both are left out.
-        ValueError: a duration is bad, or *progress_growth* is below 1.01.
+        ValueError: a duration is bad, or *progress_growth* is out of its range.
     """
     if on_end is None and on_progress is None:
         raise TypeError("subscribe() needs on_end=, on_progress=, or both")
     for name, callback in (("on_end", on_end), ("on_progress", on_progress)):
         if callback is not None and not callable(callback):
             raise TypeError(f"{name}={callback!r} cannot be called: give a function of one WaitRecord")
-    if not progress_growth >= 1.01:
-        raise ValueError(f"progress_growth={progress_growth!r} is below 1.01")
+    if not 1.01 <= progress_growth <= 1_000:
+        raise ValueError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
     first = to_nanoseconds(progress_after, "progress_after")
     subscriber = Subscriber(on_end, on_progress, max(first, 1_000_000), progress_growth)
     global _subscribers
@@ -157,6 +157,9 @@ def log_long_waits(after: Duration = "5s", *, level: int = _INFO) -> Subscriber:
 
     Returns:
         The subscription: a context manager with ``close()``.
+
+    Raises:
+        TypeError, ValueError: *after* is no duration.
     """
     import logging
 

@@ -116,6 +116,8 @@ def scaled(timeout: Nanoseconds) -> Nanoseconds:
         scale = float(text)
     except ValueError:
         scale = -1.0
-    if not 0 < scale < float("inf"):
-        raise ValueError(f"WAITKIT_TIMEOUT_SCALE={text!r} is not a number above 0, such as 1 or 2.5")
+    if not 0 < scale <= 1_000_000:
+        raise ValueError(
+            f"WAITKIT_TIMEOUT_SCALE={text!r} is not a number above 0 (and at most a million), such as 1 or 2.5"
+        )
     return round(timeout * scale)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 __all__ = ["Address", "check_host", "check_port", "is_literal", "resolve"]
 
 #: An address family with the address to connect to.
-Address: TypeAlias = tuple[socket.AddressFamily, tuple[object, ...]]
+Address: TypeAlias = tuple[socket.AddressFamily, tuple[object, ...] | str]
 
 
 def check_port(port: int, name: str = "port") -> int:

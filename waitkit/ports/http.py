@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
+import time
 from collections.abc import Container
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import quote, urlsplit
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
@@ -13,6 +16,9 @@ from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds,
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["http_ok"]
+
+_IN_PATHS: Final = "/%:@!$&'()*+,;=~?"  # as in RFC 3986; what is quoted already stays
+_LONGEST_LINE: Final = 65_536
 
 
 class _HttpOk(Condition[int]):
@@ -51,8 +57,10 @@ class _HttpWatch(Watch):
         try:
             status, reason = self._ask(patience / SECOND)
         except TimeoutError:
-            self._trouble = f"no answer within {format_duration(patience)}"
             status = 0
+            # Near the deadline a look has less time than an answer may need: then what was seen before tells more.
+            if patience == self._condition.look_timeout or not self._trouble:
+                self._trouble = f"no answer within {format_duration(patience)}"
         except (OSError, http.client.HTTPException) as error:
             self._trouble = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
             status = 0
@@ -65,23 +73,45 @@ class _HttpWatch(Watch):
     def _ask(self, patience: float) -> tuple[int, str]:
         parts = urlsplit(self._condition.url)
         assert parts.hostname is not None
+        over = time.monotonic() + patience
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(
-                parts.hostname, parts.port, timeout=patience, context=self._condition.ssl_context
+                parts.hostname, parts.port or 443, timeout=patience, context=self._condition.ssl_context
             )
         else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=patience)
+            connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=patience)
         try:
-            target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            target = quote(parts.path or "/", safe=_IN_PATHS) + (
+                f"?{quote(parts.query, safe=_IN_PATHS)}" if parts.query else ""
+            )
             connection.request("GET", target, headers={"Connection": "close", "User-Agent": "waitkit"})
-            answer = connection.getresponse()
-            return answer.status, answer.reason
+            return _status_line(connection.sock, over)
         finally:
             connection.close()
 
     def seen(self) -> str:
         return self._trouble
+
+
+def _status_line(sock: socket.socket, over: float) -> tuple[int, str]:
+    """The first line of an answer. ``http.client`` would begin its patience anew with every byte that drips in."""
+    line = b""
+    while b"\n" not in line:
+        left = over - time.monotonic()
+        if left <= 0 or len(line) > _LONGEST_LINE:
+            raise TimeoutError
+        sock.settimeout(left)
+        chunk = sock.recv(1024)
+        if not chunk:
+            raise http.client.RemoteDisconnected("the server hung up without an answer")
+        line += chunk
+    text = line.partition(b"\n")[0].decode("latin-1").strip()
+    version, _, rest = text.partition(" ")
+    code, _, reason = rest.partition(" ")
+    if not version.startswith("HTTP/") or not code.isdecimal():
+        raise http.client.BadStatusLine(text[:100])
+    return int(code), reason
 
 
 def http_ok(
@@ -106,11 +136,16 @@ def http_ok(
         TypeError, ValueError: an argument cannot be what it should be.
     """
     parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    if (
+        parts is None
+        or any(character <= " " for character in url)
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+    ):
         raise ValueError(f"url={url!r} is not the address of a page: give http://host:port/path or https://...")
     if parts.port == 0:  # asking for a port out of range raises ValueError
         raise ValueError(f"url={url!r} names port 0, at which nobody listens")
-    if isinstance(status, bool) or not (isinstance(status, int) or hasattr(status, "__contains__")):
+    if isinstance(status, bool | str | bytes) or not (isinstance(status, int) or hasattr(status, "__contains__")):
         raise TypeError(f"status={status!r} is neither a status such as 200 nor a collection of them")
     patience = to_nanoseconds(look_timeout, "look_timeout")
     if patience == 0:

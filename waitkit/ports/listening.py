@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from waitkit.conditions.condition import Condition
-from waitkit.conditions.descriptors import DescriptorWatch, is_ready
+from waitkit.conditions.descriptors import is_ready
+from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
+from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ports.addresses import Address, check_host, check_port, is_literal, resolve
 from waitkit.ports.holders import describe_holders
+from waitkit.waits.wait import earliest
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["port_listening", "unix_socket_listening"]
@@ -20,18 +23,37 @@ __all__ = ["port_listening", "unix_socket_listening"]
 #: How long one attempt may take where no answer comes at all: a lost packet, a silent firewall, a full backlog.
 _PATIENCE = SECOND
 
+_AF_UNIX = getattr(socket, "AF_UNIX", None)
+
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
 
 
-class _ConnectWatch(DescriptorWatch):
-    """Tries to connect, to one address after the other, and never blocks: a slow answer wakes the wait when it comes."""
+class _Attempt:
+    """A connection that has not been answered yet."""
 
-    __slots__ = ("_began", "_socket", "_trouble")
+    __slots__ = ("address", "began", "listening", "sock")
+
+    def __init__(self, sock: socket.socket, address: Address, began: Nanoseconds) -> None:
+        self.sock = sock
+        self.address = address
+        self.began = began
+        self.listening: DescriptorSubscription | None = None
+
+    def close(self) -> None:
+        if self.listening is not None:
+            self.listening.close()
+        self.sock.close()
+
+
+class _ConnectWatch(Watch):
+    """Tries to connect, to all addresses at once, and never blocks: a slow answer wakes the wait when it comes."""
+
+    __slots__ = ("_attempts", "_context", "_trouble", "_wake")
 
     def __init__(self, context: Context) -> None:
-        super().__init__(context)
-        self._socket: socket.socket | None = None
-        self._began: Nanoseconds = 0
+        self._context = context
+        self._wake: Wake | None = None
+        self._attempts: list[_Attempt] = []
         self._trouble = ""
 
     def addresses(self) -> Sequence[Address]:
@@ -42,72 +64,94 @@ class _ConnectWatch(DescriptorWatch):
         """What the condition holds with."""
         raise NotImplementedError
 
+    def arm(self, wake: Wake) -> None:
+        self._wake = wake
+
     def look(self, now: Nanoseconds) -> Verdict:
-        if self._socket is not None:
-            pending = self._socket
-            if is_ready(pending.fileno(), write=True):
-                if self._concluded(pending.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-                    return Verdict(True, self.value(), self._context.next_look(now))
-            elif now - self._began < _PATIENCE:
-                return Verdict(False, None, self._wait_for_answer(now))
-            else:
-                self._trouble = "no answer to an attempt to connect"
-                self._drop()
         try:
             addresses = self.addresses()
         except OSError as error:
             self._trouble = error.strerror or str(error)
             return Verdict(False, None, self._context.next_look(now))
-        for family, address in addresses:
-            code = self._begin(family, address)
-            if code in _IN_PROGRESS and self._socket is not None and not is_ready(self._socket.fileno(), write=True):
-                self._began = now
-                return Verdict(False, None, self._wait_for_answer(now))
-            if code in _IN_PROGRESS and self._socket is not None:
-                code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if self._concluded(code):
-                return Verdict(True, self.value(), self._context.next_look(now))
-        return Verdict(False, None, self._context.next_look(now))
+        for attempt in list(self._attempts):
+            if self._answered(attempt, now):
+                return self._held(now)
+        pending = [attempt.address for attempt in self._attempts]
+        for address in addresses:
+            if address not in pending and self._begin(address, now):
+                return self._held(now)
+        again = None if len(self._attempts) == len(addresses) else self._context.next_look(now)
+        for attempt in self._attempts:
+            again = earliest(again, self._listen(attempt, now))
+        return Verdict(False, None, again)
 
-    def _begin(self, family: socket.AddressFamily, address: tuple[object, ...] | str) -> int:
+    def _held(self, now: Nanoseconds) -> Verdict:
+        self.close()
+        self._trouble = "it listens"
+        return Verdict(True, self.value(), self._context.next_look(now))
+
+    def _begin(self, address: Address, now: Nanoseconds) -> bool:
+        """Begin an attempt. True when it is answered already, as loopback does within the call: no round is lost."""
         try:
-            self._socket = socket.socket(family, socket.SOCK_STREAM)
-            self._socket.setblocking(False)
-            return self._socket.connect_ex(address)  # loopback answers within this call, so no round is lost
-        except OSError as error:  # no such address family here, no descriptor left, a path too long
-            return error.errno or errno.EINVAL
+            sock = socket.socket(address[0], socket.SOCK_STREAM)
+        except OSError as error:  # no such address family here, or no descriptor left
+            self._note(error.errno or errno.EINVAL)
+            return False
+        attempt = _Attempt(sock, address, now)
+        try:
+            sock.setblocking(False)
+            code = sock.connect_ex(address[1])
+        except OSError as error:  # a path too long, a scope that does not exist
+            code = error.errno or errno.EINVAL
+        if code not in _IN_PROGRESS or (code == errno.EAGAIN and address[0] == _AF_UNIX):
+            return self._concluded(attempt, code)  # EAGAIN of a unix socket: its queue is full
+        self._attempts.append(attempt)
+        return self._answered(attempt, now)
 
-    def _concluded(self, code: int) -> bool:
+    def _answered(self, attempt: _Attempt, now: Nanoseconds) -> bool:
+        if is_ready(attempt.sock.fileno(), write=True):
+            self._attempts.remove(attempt)
+            return self._concluded(attempt, attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        if now - attempt.began >= _PATIENCE:
+            self._attempts.remove(attempt)
+            attempt.close()
+            self._trouble = "no answer to an attempt to connect"
+        return False
+
+    def _concluded(self, attempt: _Attempt, code: int) -> bool:
         """Take in the result of an attempt. True when somebody accepted."""
-        assert self._socket is not None or code
         try:
-            if code == 0 and self._socket is not None and not _connected_to_itself(self._socket):
-                self._trouble = "it listens"
-                return True
-            # The address family that does not exist here tells nothing; what the other said is worth keeping.
-            if code not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) or not self._trouble:
-                self._trouble = os.strerror(code).lower() if code else "connection refused"
-            return False
-        except OSError as error:  # reset between connect and our question
-            self._trouble = (error.strerror or str(error)).lower()
-            return False
+            if code == 0:
+                if not _connected_to_itself(attempt.sock):
+                    return True
+                code = errno.ECONNREFUSED
+        except OSError as error:  # reset between the connection and our question
+            code = error.errno or errno.ECONNRESET
         finally:
-            self._drop()
+            attempt.close()
+        self._note(code)
+        return False
 
-    def _wait_for_answer(self, now: Nanoseconds) -> Nanoseconds:
-        assert self._socket is not None
-        if self.listen(self._socket.fileno(), write=True):
-            return self._began + _PATIENCE
-        return self._context.next_look(now)
+    def _note(self, code: int) -> None:
+        # An address family that does not exist here tells nothing; what the other one said is worth keeping.
+        if code not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) or not self._trouble:
+            self._trouble = os.strerror(code).lower()
 
-    def _drop(self) -> None:
-        super().close()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    def _listen(self, attempt: _Attempt, now: Nanoseconds) -> Nanoseconds:
+        """Be woken by the answer. Returns when to look at the latest."""
+        if self._wake is not None and (attempt.listening is None or not attempt.listening.live):
+            try:
+                attempt.listening = watch_descriptor(attempt.sock.fileno(), self._wake, write=True)
+            except CannotStart:
+                attempt.listening = None
+        if attempt.listening is None:
+            return self._context.next_look(now)
+        return attempt.began + _PATIENCE
 
     def close(self) -> None:
-        self._drop()
+        for attempt in self._attempts:
+            attempt.close()
+        self._attempts.clear()
 
     def seen(self) -> str:
         return self._trouble
@@ -115,7 +159,7 @@ class _ConnectWatch(DescriptorWatch):
 
 def _connected_to_itself(connection: socket.socket) -> bool:
     """TCP allows a socket to connect to itself, where the port it is given happens to be the one it asks for."""
-    return connection.family != socket.AF_UNIX and connection.getsockname() == connection.getpeername()
+    return connection.family != _AF_UNIX and connection.getsockname() == connection.getpeername()
 
 
 class _PortListening(Condition[int]):
@@ -174,8 +218,7 @@ class _UnixSocketWatch(_ConnectWatch):
         self._path = path
 
     def addresses(self) -> Sequence[Address]:
-        # A unix address is a plain path, where the others are tuples.
-        return [(socket.AF_UNIX, str(self._path))]  # type: ignore[list-item]
+        return [(socket.AF_UNIX, str(self._path))]
 
     def value(self) -> object:
         return self._path

@@ -15,7 +15,9 @@ from waitkit.processes.ready_event import ReadyEvent, ReadySignalled
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["CallableChild", "Child", "ProgramChild", "send_to_group"]
+__all__ = ["KILL", "CallableChild", "Child", "ProgramChild", "kill_session", "send"]
+
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Child(Protocol):
@@ -153,11 +155,11 @@ def _run_in_child(
 ) -> None:
     if hasattr(os, "setsid"):
         os.setsid()
-    for pipe, number, stream in ((stdout, 1, sys.stdout), (stderr, 2, sys.stderr)):
+    for pipe, number, name in ((stdout, 1, "stdout"), (stderr, 2, "stderr")):
         os.dup2(pipe.fileno(), number)
         pipe.close()
-        if stream is not None and hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+        # A new stream: a forked child may have inherited one that leads elsewhere, or holds what the parent wrote.
+        setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
     if ready is None:
         target(*args)
     else:
@@ -171,15 +173,25 @@ def _detached(pipe: Any) -> int:
     return fd
 
 
-def send_to_group(pid: int, number: int) -> None:
-    """Send a signal to a child and all that stayed in its session; nothing happens where all of them are gone."""
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that is ours; nothing happens where it has just ended."""
     try:
-        if hasattr(os, "killpg"):
-            os.killpg(pid, number)
-        else:
-            os.kill(pid, signal.SIGTERM)
+        os.kill(pid, number)
     except ProcessLookupError:
         pass
-    except PermissionError:
-        # macOS says so for a group of zombies; elsewhere it is the answer for a child that changed its user.
-        os.kill(pid, number)
+
+
+def kill_session(child: Child) -> None:
+    """Kill a child and all that stayed in its session, whatever group they moved to; nothing happens where all are gone."""
+    if child.exit_code() is None:
+        send(child.pid, KILL)  # also before it has made its session
+    if not hasattr(os, "getsid"):
+        return
+    import psutil
+
+    for pid in psutil.pids():
+        try:
+            if pid != child.pid and os.getsid(pid) == child.pid:
+                os.kill(pid, KILL)
+        except (ProcessLookupError, PermissionError):
+            pass  # it has ended meanwhile; it became another user's, which is not ours to end

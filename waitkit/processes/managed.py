@@ -16,7 +16,7 @@ from waitkit.conditions.processes import ProcessExit, ProcessExited
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
-from waitkit.processes.children import CallableChild, Child, ProgramChild, send_to_group
+from waitkit.processes.children import CallableChild, Child, ProgramChild, kill_session, send
 from waitkit.processes.output import Output
 from waitkit.processes.readiness import Ready
 from waitkit.waits.drivers import block
@@ -80,7 +80,7 @@ class ManagedProcess:
         """Send it a signal; nothing happens where it has ended."""
         child = self._started()
         if child.exit_code() is None:
-            os.kill(child.pid, number)
+            send(child.pid, number)
 
     def start(self) -> ManagedProcess:
         """Start it, and return when it is ready.
@@ -94,8 +94,13 @@ class ManagedProcess:
         """
         if self._child is not None and self._child.exit_code() is None:
             raise RuntimeError(f"{self} is running already")
+        if self._child is not None:
+            self.stop()  # it ended by itself: what it left behind goes with it
         self._child = child = self._launch()
         self._owner = os.getpid()
+        # multiprocessing joins its children at exit: be before it.
+        atexit.unregister(_kill_at_exit)
+        atexit.register(_kill_at_exit)
         _running.add(self)
         try:
             if self._ready is not None:
@@ -140,7 +145,7 @@ class ManagedProcess:
     def _terminate(self, child: Child) -> None:
         ended = self.exited
         if child.exit_code() is None:
-            os.kill(child.pid, self._stop_signal)
+            send(child.pid, self._stop_signal)
             try:
                 block(Wait(ended, self._stop_timeout))
             except WaitTimeout:
@@ -148,7 +153,7 @@ class ManagedProcess:
         self._kill(child)
 
     def _kill(self, child: Child) -> None:
-        send_to_group(child.pid, _KILL)
+        kill_session(child)
         block(Wait(self.exited, scaled(_DEFAULT_PATIENCE)))
 
     def __enter__(self) -> Self:
@@ -163,8 +168,8 @@ class ManagedProcess:
     def __del__(self) -> None:
         child = getattr(self, "_child", None)
         if child is not None and self._owner == os.getpid() and child.exit_code() is None:
+            kill_session(child)  # before the warning: where warnings are errors, it is raised
             warnings.warn(f"{self} was never stopped", ResourceWarning, source=self, stacklevel=2)
-            send_to_group(child.pid, _KILL)
 
     def __str__(self) -> str:
         return self._name if self._child is None else f"{self._name} (pid {self._child.pid})"
@@ -175,18 +180,15 @@ class ManagedProcess:
 
 ManagedProcess.__module__ = "waitkit"
 
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-
 _running: weakref.WeakSet[ManagedProcess] = weakref.WeakSet()
 
 
-@atexit.register
 def _kill_at_exit() -> None:
     """A block still open when the interpreter ends (in a generator, in a daemon thread) leaves no process behind."""
     for process in list(_running):
         child = process._child
         if child is not None and process._owner == os.getpid() and child.exit_code() is None:
-            send_to_group(child.pid, _KILL)
+            kill_session(child)
 
 
 def managed_process(

@@ -78,12 +78,17 @@ class Stream:
     def finish(self) -> None:
         """The child is gone: take what is left, and stop. A grandchild that holds the pipe open is not waited for."""
         with self._lock:
-            while self._fd is not None:
-                before = self.size
-                if not self._read() or self.size == before:
-                    break
+            self._read_all()
             self._close()
         self.changed.notify()
+
+    def _read_all(self) -> None:
+        """Take what is there, also where it comes in small pieces; a child that never stops writing is left at 4 MiB."""
+        limit = self.size + 16 * _KEPT
+        while self._fd is not None and self.size < limit:
+            before = self.size
+            if not self._read() or self.size == before:
+                return
 
     @property
     def size(self) -> int:
@@ -92,8 +97,9 @@ class Stream:
             return self._dropped + len(self._kept)
 
     def text(self) -> str:
-        """What is kept, as text; bytes that are no UTF-8 are replaced."""
+        """What is kept, as text, all written so far included; bytes that are no UTF-8 are replaced."""
         with self._lock:
+            self._read_all()
             return self._kept.decode("utf-8", "replace")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
 from waitkit.conditions.condition import as_condition
 from waitkit.decorators.wrapping import wrap
@@ -49,7 +49,7 @@ def _retrier(
     factor: float = 2,
     max_delay: Duration = "10s",
     jitter: Jitter = "full",
-    max_retry_after: Duration | None | Literal["max_delay"] = "max_delay",
+    max_retry_after: Duration | Literal["max_delay"] | None = "max_delay",
     ready: object = None,
     budget: RetryBudget | None = None,
     nested: bool = False,
@@ -57,7 +57,9 @@ def _retrier(
     on_give_up: RetryHook | None = None,
 ) -> Retrier:
     if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
-        raise ValueError(f"attempts={attempts!r} is not a whole number of 1 or more; None means no limit, with a timeout")
+        raise ValueError(
+            f"attempts={attempts!r} is not a whole number of 1 or more; None means no limit, with a timeout"
+        )
     if attempts is None and timeout is None:
         raise ValueError("attempts=None and timeout=None would try for ever: give one of the two a limit")
     for name, function in (("on_result", on_result), ("on_retry", on_retry), ("on_give_up", on_give_up)):
@@ -109,7 +111,8 @@ def retry_backoff(
 
     Args:
         on: which exceptions to retry: a type, a tuple of types, or a function of the exception that returns ``True``,
-            ``False``, or a delay that the other side asked for (``Retry-After``: a number of seconds, a ``timedelta`` or a string).
+            ``False``, or a delay that the other side asked for (``Retry-After``): seconds, a
+            ``timedelta`` or a string.
             :class:`WaitTimeout` is a ``TimeoutError``, so an ``OSError``: ``on=OSError`` retries waits that timed out, too.
         on_result: a function of the result; true means that the attempt has failed. When attempts run out, the last result is
             returned.
@@ -165,12 +168,14 @@ class BlockAttempt:
         self.number = attempt.number
         self.previous = attempt.previous
 
-    def __enter__(self) -> BlockAttempt:
+    def __enter__(self) -> Self:
         self._retrying._begun()
         self._token = current.set(Attempt(self.number, self.previous))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
         current.reset(self._token)
         return self._retrying._ended(error)
 

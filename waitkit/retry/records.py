@@ -90,7 +90,9 @@ def tell(hook: RetryHook | None, record: RetryRecord) -> None:
 
     logger = logging.getLogger("waitkit.retry")
     kind = "a result" if record.error is None else type(record.error).__name__
-    then = f"gave up: {record.why}" if record.delay is None else f"next in {format_duration(_nanoseconds(record.delay))}"
+    then = (
+        f"gave up: {record.why}" if record.delay is None else f"next in {format_duration(_nanoseconds(record.delay))}"
+    )
     logger.info("%s: attempt %d ended in %s, %s", record.name, record.attempt, kind, then)
     if hook is not None:
         try:

@@ -197,7 +197,7 @@ class Retrier:
 
     def _spread(self, left: Nanoseconds) -> float:
         """All who waited for the same condition are released at once: a little chance keeps them from coming at once."""
-        return random.random() * max(0, min(self.policy.backoff.base, left)) / SECOND
+        return random.random() * max(0, min(self.policy.backoff.base, left)) / SECOND  # noqa: S311 - nothing secret
 
 
 def _short(error: Exception) -> str:

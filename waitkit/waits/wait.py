@@ -14,7 +14,7 @@ from typing import Protocol
 from waitkit.engine.clock import now
 from waitkit.engine.forks import generation
 from waitkit.engine.signals import Wake
-from waitkit.ground.callers import caller_label
+from waitkit.ground.callers import Caller, caller_label
 from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
 from waitkit.ground.errors import Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout
 from waitkit.ground.records import Outcome, Subscriber, WaitRecord, publish, subscribers
@@ -47,10 +47,12 @@ class Wait:
         unless: ends the wait in failure when it holds and *condition* does not.
         ignore: exceptions of plain callables that mean "not yet".
         message: see :data:`Message`.
+        caller: who waits, where the frames will not tell.
     """
 
     __slots__ = (
         "_armed",
+        "_caller",
         "_context",
         "_limit",
         "_message",
@@ -78,6 +80,7 @@ class Wait:
         unless: Watchable | None = None,
         ignore: tuple[type[Exception], ...] = (),
         message: Message | None = None,
+        caller: Caller | None = None,
     ) -> None:
         started = now()
         settings = current_settings()
@@ -99,6 +102,7 @@ class Wait:
         self._unless_watch = None if unless is None else unless.watch(self._context)
         self._what = condition
         self._message = message
+        self._caller = caller
         self._armed: tuple[Wake, int] | None = None
         self._scope_tokens: list[tuple[CancelScope, object]] = []
         self._subscribers = subscribers()
@@ -248,7 +252,7 @@ class Wait:
             limit=None if deadline is None else (deadline - self._started) / 1e9,
             looks=self.looks,
             last=self._watch.seen(),
-            caller=caller_label(),
+            caller=caller_label(self._caller),
             notes=tuple(notes),
         )
 
@@ -270,7 +274,7 @@ class Wait:
             limit=None if deadline is None else deadline - self._started,
             looks=self.looks,
             last=self._watch.seen(),
-            caller=caller_label(),
+            caller=caller_label(self._caller),
         )
 
     def _report_progress(self) -> None:
@@ -307,4 +311,5 @@ def _outcome(error: BaseException | None) -> Outcome:
         return "timeout"
     if isinstance(error, WaitFailed):
         return "failed"
-    return "cancelled" if isinstance(error, Cancelled) else "error"
+    # A task's own cancellation is told by its name: asyncio is imported only where it is used.
+    return "cancelled" if isinstance(error, Cancelled) or type(error).__name__ == "CancelledError" else "error"

@@ -1,0 +1,171 @@
+"""What the tests start as other processes: callables that a spawned child can import, and short programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+import pytest
+
+from waitkit import ReadyEvent, process_exited, reserved_port, wait_for
+
+#: Far more than anything here takes: it only turns a hang into a failure.
+LONG = "30s"
+
+#: How multiprocessing can start a child.
+START_METHODS = ("spawn", "forkserver", "fork")
+
+
+def program(code: str) -> list[str]:
+    """The arguments that run *code* in a Python of its own, started as fast as it can be."""
+    return [sys.executable, "-S", "-c", code]
+
+
+def standard_helper(process: psutil.Process) -> bool:
+    """Whether it is one of multiprocessing's own, which it keeps for the length of the program."""
+    try:
+        line = " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+    return "multiprocessing.resource_tracker" in line or "multiprocessing.forkserver" in line
+
+
+def own_children() -> list[psutil.Process]:
+    """The living processes below this one, those of multiprocessing itself left out."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if child.is_running() and child.status() != psutil.STATUS_ZOMBIE and not standard_helper(child)
+    ]
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves a process behind, and end the process, so that only this test fails."""
+    before = {child.pid for child in own_children()}
+    yield
+    left = [child for child in own_children() if child.pid not in before]
+    described = [str(child) for child in left]
+    for child in left:
+        child.kill()
+        wait_for(process_exited(child), LONG)
+    assert not described
+
+
+def end(pid: int) -> None:
+    """Make sure that a process the test means to be dead is dead, whatever the test found."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+# Callables for managed_process.
+
+
+def say(text: object, *, error: bool = False) -> None:
+    """Write a line to standard output, or to standard error."""
+    print(text, file=sys.stderr if error else sys.stdout)
+
+
+def stay(*_: object, ready_event: ReadyEvent | None = None) -> None:
+    """Be ready, and stay until a signal ends it."""
+    if ready_event is not None:
+        ready_event.set()
+    while True:
+        signal.pause()
+
+
+def never_ready(*, ready_event: ReadyEvent) -> None:
+    """Say where it has come to, and stay, without the one word that is waited for."""
+    say("warming the cache")
+    say("the cache is cold", error=True)
+    assert not ready_event.is_set()
+    stay()
+
+
+def ready_many_times(*, ready_event: ReadyEvent) -> None:
+    """Set the event twice, and go on."""
+    ready_event.set()
+    ready_event.set()
+    say(f"is_set={ready_event.is_set()}")
+    stay()
+
+
+def listen(port: int, *, ready_event: ReadyEvent) -> None:
+    """A server that says itself when it listens."""
+    server = socket.create_server(("127.0.0.1", port))
+    ready_event.set()
+    stay(server)
+
+
+def leave(code: int, *, ready_event: ReadyEvent | None = None) -> None:
+    """End at once, with a word on each stream."""
+    say("the last word to stdout")
+    say("the last word to stderr", error=True)
+    sys.exit(code)
+
+
+def raise_error(*, ready_event: ReadyEvent) -> None:
+    """End as a callable with a mistake does."""
+    raise LookupError("no such table: orders")
+
+
+def die_of(number: int, *, ready_event: ReadyEvent) -> None:
+    """End by a signal."""
+    os.kill(os.getpid(), number)
+    stay()
+
+
+def ignore_termination(*, ready_event: ReadyEvent) -> None:
+    """Refuse to go when asked."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    ready_event.set()
+    stay()
+
+
+def start_grandchild(*, ready_event: ReadyEvent) -> None:
+    """Have a child that inherits everything, tell its pid, and be ready."""
+    grandchild = subprocess.Popen(["sleep", "infinity"])
+    say(grandchild.pid)
+    ready_event.set()
+    stay(grandchild)
+
+
+def write_much(megabytes: int, *, ready_event: ReadyEvent) -> None:
+    """Write to both streams more than any pipe holds, then be ready."""
+    block = "0123456789abcde\n" * 4_096
+    for _ in range(megabytes * 16):
+        sys.stdout.write(block)
+        sys.stderr.write(block)
+    say("all written")
+    say("all written", error=True)
+    ready_event.set()
+    stay()
+
+
+def touch(path: Path) -> None:
+    """Make a file, and stay."""
+    path.touch()
+    stay()
+
+
+# Callables for plain multiprocessing children.
+
+
+def reserve_many(count: int, pipe: Connection) -> None:
+    """Hold *count* reservations at once, tell the ports, and hold them until the other side hangs up."""
+    with ExitStack() as stack, pipe:
+        pipe.send([int(stack.enter_context(reserved_port())) for _ in range(count)])
+        try:
+            pipe.recv()
+        except EOFError:
+            pass

@@ -1,0 +1,188 @@
+"""What several test files use: threads that cannot hang, time that jumps, children that say how they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from waitkit import process_exited, wait_for
+
+# Generous on purpose: nothing is measured against it. It turns a hang into a failure.
+LIMIT = 20.0
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def until(condition: object, what: str = "the test's own preparation") -> object:
+    """Wait for something the test itself needs, within the generous limit."""
+    return wait_for(condition, LIMIT, message=what)
+
+
+class Running:
+    """A function in a thread of its own; :meth:`result` gives what it returned, or raises what it raised."""
+
+    def __init__(self, function: Callable[..., object], *args: object) -> None:
+        self._outcome: object = None
+        self._error: BaseException | None = None
+        self._function, self._args = function, args
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._outcome = self._function(*self._args)
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> object:
+        self.thread.join(2 * LIMIT)
+        assert not self.thread.is_alive(), "the thread hangs"
+        if self._error is not None:
+            raise self._error
+        return self._outcome
+
+
+def together(*functions: Callable[[], object]) -> list[object]:
+    """Run functions in threads at the same time, and give back their results; the first exception is raised."""
+    gate = threading.Barrier(len(functions))
+
+    def run(function: Callable[[], object]) -> object:
+        gate.wait(LIMIT)
+        return function()
+
+    return [running.result() for running in [Running(run, function) for function in functions]]
+
+
+class JumpingClock:
+    """A clock whose time passes only while somebody rests, and then at once. For one thread that waits."""
+
+    def __init__(self) -> None:
+        self.instant = 5_000_000_000_000
+
+    def now(self) -> int:
+        return self.instant
+
+    def rest(self, place: threading.Condition, until: int | None) -> None:
+        assert until is not None, "nobody would end this rest: it has no limit, and no time passes by itself"
+        self.instant = max(self.instant, until)
+
+    def notify(self, place: threading.Condition) -> None:
+        place.notify()
+
+    def pass_time(self, seconds: float) -> None:
+        """As if the caller had been busy for so long."""
+        self.instant += round(seconds * 1e9)
+
+
+def descriptors() -> int:
+    """How many descriptors this process has open."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def foreign_threads() -> list[str]:
+    """The names of the threads that are not waitkit's own: those end by themselves when they are idle."""
+    return sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("waitkit-"))
+
+
+def waiters(condition: threading.Condition) -> int:
+    """How many stand at a ``threading.Condition``."""
+    return len(condition._waiters)
+
+
+def in_child(function: Callable[[], object]) -> None:
+    """Run *function* in a forked child, and fail with its traceback where it raises or hangs."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(round(LIMIT))
+        code = 1
+        try:
+            function()
+            code = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc().encode()[-4000:])
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as report:
+        expect_exit(pid, report.read)
+
+
+def expect_exit(pid: int, report: Callable[[], bytes] = lambda: b"") -> None:
+    """Wait for a forked child, reap it, and fail unless its exit code is 0."""
+    wait_for(process_exited(pid), 2 * LIMIT, message="the forked child")
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, report().decode() or f"the child ended with status {status}"
+
+
+def python(code: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a script in an interpreter of its own; its streams are kept apart."""
+    return subprocess.run(
+        [sys.executable, *args, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path) or str(ROOT), **env},
+        cwd=ROOT,
+    )
+
+
+@contextlib.contextmanager
+def handler(number: int, function: Callable[[], object]) -> Iterator[None]:
+    """Have *function* called by a signal, for the length of a block."""
+    previous = signal.signal(number, lambda *_: function())
+    try:
+        yield
+    finally:
+        signal.signal(number, previous)
+
+
+def send_to_main(number: int, handled: threading.Event) -> None:
+    """Send a signal to the main thread, and see to it that its handler runs.
+
+    CPython runs a handler between two bytecodes. Where the signal comes after the last one, but before the thread rests
+    in the kernel, nothing interrupts that rest (a bare ``Event.wait`` too; measured: 15 % of tightly timed signals of
+    another thread). So signals that do nothing follow, until the test says that it was heard.
+    """
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)
+    while not handled.wait(0.002):
+        signal.pthread_kill(main, signal.SIGUSR2)
+
+
+@contextlib.contextmanager
+def nudges() -> Iterator[None]:
+    """Let :func:`send_to_main` send its signals that do nothing."""
+    with handler(signal.SIGUSR2, lambda: None):
+        yield
+
+
+# For multiprocessing with "spawn", which imports the function by its name.
+
+
+def wait_for_line(connection: object) -> None:
+    """End when told so, or when the other side is gone."""
+    with contextlib.suppress(EOFError):
+        connection.recv()
+
+
+def leave_grandchild(connection: object) -> None:
+    """Start a process that inherits all our descriptors, tell its pid, and end before it."""
+    grandchild = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    connection.send(grandchild.pid)
+    os._exit(7)
+
+
+def set_shared(event: object) -> None:
+    """Set a shared event."""
+    event.set()

@@ -1,0 +1,416 @@
+"""The rules of the house, held against the source itself: where threads may rest, what imports what, sizes, docstrings."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import waitkit
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "waitkit"
+
+MOST_LINES_OF_A_FILE = 400
+MOST_LINES_OF_A_FUNCTION = 60
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """The tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def sources(folder: str) -> list[Path]:
+    """The Python files below a folder of the checkout."""
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "_build" not in path.parts)
+
+
+def named(path: Path) -> str:
+    """A path as this file writes it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+# Where time passes.
+
+
+class Rest(NamedTuple):
+    """A call that may let a thread rest."""
+
+    file: str
+    line: int
+    text: str
+
+
+#: Calls by these names rest until something happens, whatever they are called on.
+ALWAYS = {
+    *("wait", "wait_for", "acquire", "communicate", "result", "accept", "connect", "create_connection", "getaddrinfo"),
+    *("recv", "recv_bytes", "recv_into", "recvfrom", "recvmsg", "getresponse", "urlopen", "serve_forever", "input"),
+    *("wait3", "wait4", "waitid", "waitpid", "sigwait", "sigwaitinfo", "sigtimedwait", "pause", "flock", "lockf"),
+    *("check_call", "check_output", "system", "sleep", "handle_request"),
+}
+
+#: What of that waitkit does, and why it may.
+PERMITTED = {
+    ("waitkit/engine/clock.py", "wait"): "the one place where a thread rests",
+    ("waitkit/engine/descriptors.py", "select"): "the one thread that waits for descriptors",
+    ("waitkit/engine/locks.py", "acquire"): "a lock that is held for a few bytecodes",
+    ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
+    (
+        "waitkit/ports/addresses.py",
+        "getaddrinfo",
+    ): "the name service offers nothing else; only a look that may_block asks",
+    ("waitkit/ports/free.py", "getaddrinfo"): "to bind, for a numeric address or a name of this machine",
+    ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
+}
+
+
+def is_zero(node: ast.expr | None) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 0 and node.value is not False
+
+
+def is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def keyword(call: ast.Call, *names: str) -> ast.expr | None:
+    return next((given.value for given in call.keywords if given.arg in names), None)
+
+
+def context_variables(tree: ast.Module) -> set[str]:
+    """The names that a module binds to a ContextVar, at its top."""
+    found = set()
+    for node in tree.body:
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "ContextVar":
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[union-attr]
+            found |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def get_is_harmless(call: ast.Call, receiver: ast.expr, tree: ast.Module) -> bool:
+    """Whether ``receiver.get(...)`` is that of a mapping, a ContextVar, or a class of the same module; not a queue's."""
+    if keyword(call, "block", "timeout") is not None:
+        return False
+    if call.args:
+        return not (isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, bool))
+    if isinstance(receiver, ast.Name) and receiver.id in context_variables(tree):
+        return True
+    return any(
+        isinstance(item, ast.FunctionDef) and item.name == "get"
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        for item in node.body
+    )
+
+
+def rests(call: ast.Call, tree: ast.Module) -> bool:
+    """Whether a call may let its thread rest. Where the syntax cannot tell, it may."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id in ALWAYS
+    if not isinstance(function, ast.Attribute):
+        return False
+    name, receiver = function.attr, function.value
+    if name == "join":
+        # That of str only where the text stands there: a thread, process or queue has no other name for it.
+        return not (is_text(receiver) or ast.unparse(receiver) in ("os.path", "posixpath"))
+    if name == "get":
+        return not get_is_harmless(call, receiver, tree)
+    if name == "select":
+        timeout = keyword(call, "timeout") or (call.args[-1] if call.args else None)
+        return not is_zero(timeout)
+    if name == "poll":
+        # Of processes and connections it takes no argument and never rests; that of select.poll() needs its 0.
+        of_select = f"{ast.unparse(receiver)} = select.poll()" in ast.unparse(tree)
+        return (of_select or bool(call.args or call.keywords)) and not is_zero(call.args[0] if call.args else None)
+    if name == "run":
+        return ast.unparse(receiver) == "subprocess"
+    return name in ALWAYS
+
+
+def resting_calls(path: Path) -> Iterator[Rest]:
+    """All calls of a file that may let a thread rest."""
+    tree = parsed(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and rests(node, tree):
+            yield Rest(named(path), node.lineno, ast.unparse(node.func).split(".")[-1])
+
+
+def all_resting_calls() -> list[Rest]:
+    return [rest for path in sources("waitkit") for rest in resting_calls(path)]
+
+
+def test_nothing_rests_but_what_may() -> None:
+    """No call in waitkit lets a thread rest but those named above, each with its reason."""
+    assert [rest for rest in all_resting_calls() if (rest.file, rest.text) not in PERMITTED] == []
+
+
+def test_permissions_are_needed() -> None:
+    """Each exception to the rule is one that waitkit makes use of; what nobody needs is struck out."""
+    assert PERMITTED.keys() <= {(rest.file, rest.text) for rest in all_resting_calls()}
+
+
+def test_one_place_parks() -> None:
+    """Exactly one call in waitkit waits on a ``threading.Condition``, and it is the clock's."""
+    waits = [rest.file for rest in all_resting_calls() if rest.text in ("wait", "wait_for")]
+    assert waits == ["waitkit/engine/clock.py"]
+    (call,) = (
+        node
+        for node in ast.walk(parsed(PACKAGE / "engine/clock.py"))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "wait"
+    )
+    assert ast.unparse(call) == "place.wait(timeout)"
+
+
+def test_one_place_selects() -> None:
+    """Exactly one call in waitkit waits for descriptors; all others only look."""
+    assert [rest.file for rest in all_resting_calls() if rest.text in ("select", "poll")] == [
+        "waitkit/engine/descriptors.py"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("time.sleep(1)", True),
+        ("sleep(1)", True),
+        ("condition.wait()", True),
+        ("event.wait(timeout=0.1)", True),
+        ("thread.join()", True),
+        ("thread.join(5)", True),
+        ("worker.join(timeout=1)", True),
+        ("', '.join(parts)", False),
+        ("f'{a}'.join(parts)", False),
+        ("os.path.join(a, b)", False),
+        ("items.get()", True),
+        ("items.get(timeout=1)", True),
+        ("items.get(True)", True),
+        ("items.get(False)", True),
+        ("mapping.get(key)", False),
+        ("mapping.get('a', None)", False),
+        ("current: ContextVar[int] = ContextVar('current')\ncurrent.get()", False),
+        ("lock.acquire()", True),
+        ("lock.acquire(timeout=2)", True),
+        ("selector.select()", True),
+        ("selector.select(0.5)", True),
+        ("selector.select(0)", False),
+        ("select.select(a, b, c)", True),
+        ("select.select(a, b, c, 0)", False),
+        ("process.poll()", False),
+        ("connection.poll(1)", True),
+        ("poller = select.poll()\npoller.poll()", True),
+        ("poller = select.poll()\npoller.poll(0)", False),
+        ("subprocess.run(argv)", True),
+        ("future.result()", True),
+        ("os.waitpid(pid, 0)", True),
+    ],
+)
+def test_rule_knows_what_rests(code: str, expected: bool) -> None:
+    """The rule by which calls are judged finds what rests, and leaves their namesakes alone."""
+    tree = ast.parse(code)
+    call = next(
+        node.value for node in reversed(tree.body) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    )
+    assert rests(call, tree) is expected
+
+
+def sleeps(tree: ast.Module) -> Iterator[int]:
+    """The lines that sleep, or take hold of a function that does."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.sleep", "_time.sleep"):
+            yield node.lineno
+        elif isinstance(node, ast.ImportFrom) and node.module in ("time", "asyncio"):
+            yield from (node.lineno for alias in node.names if alias.name == "sleep")
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.sleep" and not is_zero(node.args[0]):
+            yield node.lineno  # sleep(0) is how a task lets others have a turn: it does not guess at any time
+
+
+@pytest.mark.parametrize("folder", ["waitkit", "tests", "examples"])
+def test_nothing_sleeps(folder: str) -> None:
+    """Neither waitkit nor its tests and examples sleep, but the example that shows what sleeping costs."""
+    exempt = "examples/rpc_service/sleeping.py"
+    found = [
+        f"{named(path)}:{line}" for path in sources(folder) if named(path) != exempt for line in sleeps(parsed(path))
+    ]
+    assert found == []
+
+
+def test_rule_knows_what_sleeps() -> None:
+    """The rule finds a sleep in each of its forms."""
+    forms = ("time.sleep(1)", "nap = time.sleep", "from time import sleep", "asyncio.sleep(0.1)", "asyncio.sleep(gap)")
+    for form in forms:
+        assert list(sleeps(ast.parse(form))) == [1], form
+    assert list(sleeps(ast.parse("asyncio.sleep(0)"))) == []
+
+
+@pytest.mark.parametrize("folder", ["waitkit", "tests", "examples"])
+def test_no_bare_except(folder: str) -> None:
+    """Whatever is caught is named."""
+    found = [
+        f"{named(path)}:{node.lineno}"
+        for path in sources(folder)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]
+    assert found == []
+
+
+# Floors.
+
+
+@cache
+def floors() -> dict[str, int]:
+    """The rank of each part of waitkit, the highest first, from the contract that import-linter keeps too."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    layers = settings["importlinter:contract:floors"]["layers"].split("\n")
+    ranks = {}
+    for rank, layer in enumerate(filter(None, layers)):
+        for part in re.split(r"\s*[|:]\s*", layer.strip()):
+            ranks[part.strip("()")] = rank
+    return ranks
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The modules of waitkit that a module imports: at its top, in functions, for types, or by a name in a text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.lineno, node.module
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"waitkit(\.\w+)+", str(node.value)):
+            yield node.lineno, str(node.value)
+
+
+def floor_of(module: str) -> str | None:
+    """The part of waitkit that a module belongs to."""
+    first, *rest = module.split(".")
+    return rest[0] if first == "waitkit" and rest else None
+
+
+def test_every_part_has_a_floor() -> None:
+    """Each package and module directly in waitkit is in the contract."""
+    parts = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert parts - {"__init__"} <= set(floors())
+
+
+def test_imports_go_downwards() -> None:
+    """A module imports only from its own floor and those below, also where import-linter does not see it."""
+    ranks = floors()
+    wrong = []
+    for path in sources("waitkit"):
+        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if here == "__init__":
+            continue
+        for line, module in imported(parsed(path)):
+            there = floor_of(module)
+            if there is not None and there != here and ranks.get(there, -1) <= ranks.get(here, -1):
+                wrong.append(f"{named(path)}:{line} imports {module}")
+    assert wrong == []
+
+
+def test_imports_are_absolute() -> None:
+    """No import is relative: each names what it takes from where."""
+    found = [
+        f"{named(path)}:{node.lineno}"
+        for path in sources("waitkit")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ImportFrom) and node.level
+    ]
+    assert found == []
+
+
+# Sizes.
+
+
+def test_files_are_short() -> None:
+    """No file of waitkit is longer than 400 lines."""
+    lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sources("waitkit")}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES_OF_A_FILE} == {}
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The lines of a function, its decorators and docstring left out."""
+    assert function.end_lineno is not None
+    lines = function.end_lineno - function.lineno + 1
+    first = function.body[0]
+    if ast.get_docstring(function) is not None and first.end_lineno is not None:
+        lines -= first.end_lineno - first.lineno + 1
+    return lines
+
+
+def test_functions_are_short() -> None:
+    """No function of waitkit is longer than 60 lines."""
+    found = {
+        f"{named(path)}:{node.lineno} {node.name}": length(node)
+        for path in sources("waitkit")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and length(node) > MOST_LINES_OF_A_FUNCTION
+    }
+    assert found == {}
+
+
+# Docstrings.
+
+PUBLIC = sorted(waitkit.__all__)
+
+
+def test_homes_are_true() -> None:
+    """Each public name is defined in the module that the table of homes gives, and offered by it."""
+    for name, home in waitkit._HOMES.items():
+        module = import_module(f"waitkit.{home}")
+        assert name in module.__all__, name
+        assert getattr(waitkit, name) is getattr(module, name)
+
+
+def public_classes() -> list[type]:
+    return [thing for name in PUBLIC if inspect.isclass(thing := getattr(waitkit, name))]
+
+
+def public_functions() -> list[Callable[..., object]]:
+    return [thing for name in PUBLIC if inspect.isfunction(thing := getattr(waitkit, name))]
+
+
+@pytest.mark.parametrize("thing", [*public_functions(), *public_classes()], ids=lambda thing: thing.__name__)
+def test_public_names_have_docstrings(thing: object) -> None:
+    """Each public function and class is described where it is defined."""
+    assert (thing.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("kind", public_classes(), ids=lambda kind: kind.__name__)
+def test_public_methods_have_docstrings(kind: type) -> None:
+    """Each public method and property of a public class of ours is described, by itself or by the one it overrides."""
+    bare = []
+    for name, member in vars(kind).items():
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        ours = inspect.isfunction(function) and function.__module__.startswith("waitkit")
+        if ours and not name.startswith("_") and not inspect.getdoc(getattr(kind, name)):
+            bare.append(name)
+    assert bare == []
+
+
+@pytest.mark.parametrize("function", public_functions(), ids=lambda function: function.__name__)
+def test_docstrings_tell_arguments_and_errors(function: Callable[..., object]) -> None:
+    """A public function that takes arguments describes each, and what it raises; or it says whose twin it is."""
+    text = inspect.getdoc(function) or ""
+    parameters = list(inspect.signature(function).parameters)
+    if not parameters or text.startswith("As :func:`"):
+        return
+    assert "\nRaises:\n" in text
+    assert "\nArgs:\n" in text
+    described = text.split("\nArgs:\n")[1].split("\n\n")[0]
+    missing = [
+        name
+        for name in parameters
+        if not re.search(rf"^    (\w+, )*\*{{0,2}}{name}\b[^:\n]*:", described, re.MULTILINE)
+    ]
+    assert missing == []

@@ -1,0 +1,160 @@
+"""Every public name refuses bad input when it is written, with an error that names the value or what is accepted."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import waitkit
+from waitkit import (
+    CancelScope,
+    Event,
+    Value,
+    after,
+    all_of,
+    any_of,
+    consistently,
+    consistently_async,
+    defaults,
+    fail_after,
+    http_ok,
+    log_long_waits,
+    managed_process,
+    move_on_after,
+    notified,
+    path_exists,
+    port_free,
+    port_listening,
+    process_exited,
+    readable,
+    reserved_port,
+    set_defaults,
+    subscribe,
+    unix_socket_listening,
+    wait_for,
+    wait_for_async,
+)
+
+BAD_DURATIONS = [-1, float("nan"), float("inf"), True, "10", "10 parsecs", "s", "", "1s1m", [], b"1s"]
+
+
+def _entered(manager: object) -> None:
+    with manager:
+        pass
+
+
+@pytest.mark.parametrize("bad", BAD_DURATIONS, ids=repr)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda bad: wait_for(Event(), bad),
+        lambda bad: wait_for_async(Event(), bad),
+        lambda bad: consistently(Event(), bad),
+        lambda bad: after(bad),
+        lambda bad: Event().held_for(bad),
+        lambda bad: fail_after(bad),
+        lambda bad: move_on_after(bad),
+        lambda bad: CancelScope(bad),
+        lambda bad: set_defaults(timeout=bad),
+        lambda bad: set_defaults(probe_cap=bad),
+        lambda bad: _entered(defaults(timeout=bad)),
+        lambda bad: subscribe(print, progress_after=bad),
+        lambda bad: log_long_waits(bad),
+        lambda bad: http_ok("http://localhost/", look_timeout=bad),
+        lambda bad: managed_process(["true"], ready_timeout=bad),
+        lambda bad: managed_process(["true"], stop_timeout=bad),
+    ],
+)
+def test_durations(call, bad):
+    """What is no duration is refused, with the value and the accepted forms."""
+    with pytest.raises((TypeError, ValueError), match="accepted are") as caught:
+        call(bad)
+    assert repr(bad) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "names"),
+    [
+        (lambda: wait_for(None), "None is not a condition"),
+        (lambda: wait_for(5), r"5 is not a condition.*readable\(5\), port_listening\(5\)"),
+        (lambda: wait_for("redis"), "'redis' is not a condition"),
+        (lambda: wait_for(Event(), unless=5), "5 is not a condition"),
+        (lambda: wait_for(Event(), ignore="OSError"), "ignore='OSError'"),
+        (lambda: wait_for(Event(), ignore=(OSError, SystemExit)), "SystemExit"),
+        (lambda: wait_for(Event(), message=5), "message=5"),
+        (lambda: wait_for_async(None), "None is not a condition"),
+        (lambda: consistently(None, 1), "None is not a condition"),
+        (lambda: consistently(Event(), 1, message=5), "message=5"),
+        (lambda: any_of(), "at least one"),
+        (lambda: all_of(), "at least one"),
+        (lambda: any_of(Event(), 7), "7 is not a condition"),
+        (lambda: Event() | "x", "'x' is not a condition"),
+        (lambda: Event() & None, "None is not a condition"),
+        (lambda: Event().described(""), "''"),
+        (lambda: Event().described(5), "5"),
+        (lambda: fail_after(None), "timeout=None"),
+        (lambda: move_on_after(None), "timeout=None"),
+        (lambda: Value(0).satisfies(5), "5"),
+        (lambda: notified(threading.Lock(), bool), "threading.Condition first"),
+        (lambda: notified(threading.Condition(), 5), "5"),
+        (lambda: notified(threading.Condition(), lambda x: x), r"needs arguments \(x\)"),
+        (lambda: path_exists(5), "path=5"),
+        (lambda: unix_socket_listening(5), "path=5"),
+        (lambda: unix_socket_listening("x" * 200), "too long"),
+        (lambda: process_exited("redis"), "'redis' is no process"),
+        (lambda: process_exited(0), "pid=0"),
+        (lambda: process_exited(-5), "pid=-5"),
+        (lambda: process_exited(True), "pid=True"),
+        (lambda: readable("x"), "'x' has no file descriptor"),
+        (lambda: readable(-1), "-1"),
+        (lambda: readable(True), "True"),
+        (lambda: port_listening(0), "port=0"),
+        (lambda: port_listening(65_536), "port=65536"),
+        (lambda: port_listening("80"), "port='80'"),
+        (lambda: port_listening(True), "port=True"),
+        (lambda: port_listening(80, ""), "host=''"),
+        (lambda: port_free(-1), "port=-1"),
+        (lambda: port_free(80, 5), "host=5"),
+        (lambda: http_ok("localhost:80"), "url='localhost:80'"),
+        (lambda: http_ok("http://localhost/", status="ok"), "status='ok'"),
+        (lambda: subscribe(), "on_end=, on_progress=, or both"),
+        (lambda: subscribe(5), "on_end=5"),
+        (lambda: subscribe(print, progress_growth=1), "progress_growth=1"),
+        (lambda: set_defaults(probe_cap="10us"), "probe_cap='10us'"),
+        (lambda: managed_process("redis-server --port 1"), "shlex.split"),
+        (lambda: managed_process([]), r"\[\]"),
+        (lambda: managed_process(["redis-server", 6379]), "6379"),
+        (lambda: managed_process(["true"], "more"), "more"),
+        (lambda: managed_process(["true"], ready="event"), 'ready="event" is for a Python callable'),
+        (lambda: managed_process(["true"], ready="yes"), "ready='yes'"),
+        (lambda: managed_process(["true"], ready=5), "5 is not a condition"),
+        (lambda: managed_process(print, env={}), "env= and cwd= are for programs"),
+        (lambda: managed_process(print, start_method="thread"), "start_method='thread'"),
+        (lambda: managed_process(["true"], stop_signal=0), "0"),
+        (lambda: managed_process(["true"]).pid, "has not been started"),
+    ],
+)
+def test_other_values(call, names):
+    """Any other bad value is named in its error."""
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=names):
+        call()
+
+
+def test_reserved_port_twice():
+    """A reservation in use is not entered again."""
+    reservation = reserved_port()
+    with reservation, pytest.raises(RuntimeError, match="in use already"):
+        reservation.__enter__()
+
+
+def test_async_forms_refuse_at_once():
+    """The async forms refuse when they are called, or awaited: never later."""
+    with pytest.raises(TypeError, match="None is not a condition"):
+        consistently_async(None, 1).send(None)
+
+
+def test_unknown_names():
+    """A name that does not exist is an AttributeError, as of any module."""
+    with pytest.raises(AttributeError, match="has no attribute 'wait_until'"):
+        waitkit.wait_until

@@ -1,0 +1,126 @@
+"""After any number of waits, however they ended, nothing of them is left."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import queue
+import socket
+import subprocess
+import threading
+from concurrent.futures import Future
+
+import pytest
+from support import descriptors, foreign_threads, waiters
+
+import waitkit
+from waitkit import CancelScope, Value, WaitFailed, WaitTimeout, any_of, readable, wait_for, wait_for_async
+
+MANY = 10_000
+SOON = "100us"  # long enough to look, subscribe, look again and rest
+
+
+def _times_out(condition: object) -> None:
+    with pytest.raises(WaitTimeout):
+        wait_for(condition, SOON)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left():
+    """The same threads and descriptors before and after."""
+    wait_for(lambda: not any("descriptors" in thread.name for thread in threading.enumerate()), 20)
+    before = foreign_threads(), descriptors()
+    yield
+    wait_for(lambda: not any("descriptors" in thread.name for thread in threading.enumerate()), 20)
+    assert (foreign_threads(), descriptors()) == before
+
+
+def test_event():
+    """A ``threading.Event`` has no waiters left."""
+    event = threading.Event()
+    for _ in range(MANY):
+        _times_out(event)
+    assert waiters(event._cond) == 0
+
+
+def test_queue_and_future():
+    """A queue and a future have no waiters and no callbacks left."""
+    items, future = queue.Queue(), Future()
+    for _ in range(MANY):
+        _times_out(any_of(items, future))
+    assert waiters(items.not_empty) == waiters(items.not_full) == waiters(future._condition) == 0
+    assert future._done_callbacks == []
+
+
+def test_own_conditions():
+    """An Event and a Value have no subscribers left."""
+    event, value = waitkit.Event(), Value(0)
+    for _ in range(MANY):
+        _times_out(event | value.equals(1))
+    assert len(event._signal) == len(value._signal) == 0
+
+
+def test_thread():
+    """A thread has no subscribers left, and ends as it would have."""
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait)
+    thread.start()
+    for _ in range(MANY):
+        _times_out(thread)
+    assert len(thread.__dict__["_delete"].signal) == 0
+    event.set()
+    wait_for(thread, 20)
+    assert thread not in threading.enumerate()
+
+
+def test_process():
+    """Waiting for a process leaves no pidfd, and one descriptor thread at most, which ends."""
+    with subprocess.Popen(["sleep", "infinity"]) as process:
+        for _ in range(MANY // 4):
+            _times_out(process)
+        process.kill()
+        assert wait_for(process, 20).code == -9
+
+
+def test_descriptors():
+    """Waiting for a socket and a connection leaves nothing registered."""
+    left, right = socket.socketpair()
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    with left, right, reader, writer:
+        for _ in range(MANY // 4):
+            _times_out(any_of(left, readable(reader)))
+
+
+def test_held_failed_and_cancelled():
+    """Waits that hold, fail or are cancelled leave as little as those that time out."""
+    event, done, scope_event = waitkit.Event(), waitkit.Event(), waitkit.Event()
+    done.set()
+    for _ in range(MANY // 2):
+        wait_for(any_of(event, done), None)
+        with pytest.raises(WaitFailed):
+            wait_for(event, None, unless=done)
+        with CancelScope() as scope:
+            scope.cancel()
+            wait_for(scope_event, None)
+        assert scope.cancelled_caught
+        assert len(scope.changed) == 0
+    assert len(event._signal) == len(done._signal) == len(scope_event._signal) == 0
+
+
+def test_cancelled_tasks():
+    """Tasks that are cancelled in the middle of a wait leave no subscription, and their timers are dropped."""
+    event, outer = threading.Event(), waitkit.Event()
+
+    async def main() -> None:
+        for _ in range(20):
+            tasks = [asyncio.create_task(wait_for_async(event | outer, "1h")) for _ in range(100)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+    asyncio.run(main())
+    assert waiters(event._cond) == 0
+    assert len(outer._signal) == 0

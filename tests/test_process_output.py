@@ -1,0 +1,166 @@
+"""What a managed process writes: read all the time, kept up to a bound, told in errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import children
+import psutil
+import pytest
+from children import LONG, START_METHODS, nothing_left, program  # noqa: F401
+
+from waitkit import WaitFailed, managed_process, wait_for
+from waitkit.engine.descriptors import watch_descriptor
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+KEPT = 262_144
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_megabytes_to_both_streams_of_a_callable(start_method: str) -> None:
+    """A callable that writes megabytes before it is ready does not block on its pipes; the end is kept, up to a bound."""
+    with managed_process(
+        children.write_much, 4, ready="event", ready_timeout=LONG, start_method=start_method
+    ) as process:
+        wait_for(lambda: process.output.stdout.endswith("all written\n"), LONG)
+        wait_for(lambda: process.output.stderr.endswith("all written\n"), LONG)
+        assert len(process.output.stdout) == len(process.output.stderr) == KEPT
+
+
+def test_megabytes_of_a_program_that_then_ends() -> None:
+    """A program that writes megabytes to both streams and ends is not held up, and its last words are there."""
+    code = "import os\nfor _ in range(64):\n os.write(1, b'o' * 65_536); os.write(2, b'e' * 65_536)\nprint('end')"
+    with managed_process(program(code)) as process:
+        assert wait_for(process.exited, LONG).code == 0
+    assert process.output.stdout.endswith("oooend\n")
+    assert process.output.stderr == "e" * KEPT
+    assert len(process.output.stdout) == KEPT
+
+
+def test_streams_are_apart() -> None:
+    """Standard output and standard error are kept apart, and complete when the block is left."""
+    with managed_process(["sh", "-c", "echo out; echo err >&2"]) as process:
+        wait_for(process.exited, LONG)
+    assert (process.output.stdout, process.output.stderr) == ("out\n", "err\n")
+
+
+def test_readable_while_it_runs() -> None:
+    """What was written so far can be read while the process runs, and a Python child holds nothing back."""
+    code = "import signal\nprint('so far')\nsignal.pause()"
+    with managed_process([sys.executable, "-c", code]) as process:
+        wait_for(lambda: process.output.stdout == "so far\n", LONG)
+
+
+def test_print_of_a_forked_callable_is_caught_though_stdout_was_replaced(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What a forked callable prints goes to its own output, not into an object that replaced ``sys.stdout`` here."""
+    with managed_process(children.leave, 0, start_method="fork") as process:
+        wait_for(process.exited, LONG)
+    assert process.output.stdout == "the last word to stdout\n"
+    assert process.output.stderr == "the last word to stderr\n"
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bytes_that_are_no_text() -> None:
+    """Bytes that are no UTF-8 are replaced, not an error; a letter that was read in two halves is whole."""
+    code = "import os\nos.write(1, b'\\xff\\xfe ok \\xc3'); os.write(1, b'\\xbc\\n')"
+    with managed_process(program(code)) as process:
+        wait_for(process.exited, LONG)
+    assert process.output.stdout == "\ufffd\ufffd ok ü\n"
+
+
+def test_last_words_are_in_the_error_though_nobody_has_read_them_yet() -> None:
+    """What a process wrote right before it ended is in the error, also where the thread that reads is behind."""
+    reading, writing = os.pipe()
+    occupied, free = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        occupied.set()
+        wait_for(free, LONG)
+
+    # One thread reads for all processes. What it is kept from doing here, a busy machine keeps it from now and then.
+    watch_descriptor(reading, occupy)
+    os.write(writing, b"x")
+    try:
+        wait_for(occupied, LONG)
+        with pytest.raises(WaitFailed) as caught:
+            managed_process(["sh", "-c", "echo to stdout; echo to stderr >&2; exit 3"], ready=lambda: False).start()
+    finally:
+        free.set()
+        os.close(reading)
+        os.close(writing)
+    assert "    to stdout" in str(caught.value)
+    assert "    to stderr" in str(caught.value)
+
+
+def test_last_words_are_complete() -> None:
+    """What a process writes last, right before it ends, is in the error, every time."""
+    code = "import os; os.write(1, b'x' * 200_000 + b'\\nlast of stdout\\n'); os.write(2, b'last of stderr\\n'); os._exit(3)"
+    for _ in range(25):
+        with pytest.raises(WaitFailed) as caught:
+            managed_process(program(code), ready=lambda: False, ready_timeout=None).start()
+        assert "last of stdout" in str(caught.value)
+        assert "last of stderr" in str(caught.value)
+
+
+def test_tail() -> None:
+    """The tail has the last lines of each stream under its name, no more than asked for."""
+    code = "import sys\nfor n in range(30): print('line', n)\nprint('only one', file=sys.stderr)"
+    with managed_process(program(code)) as process:
+        wait_for(process.exited, LONG)
+    assert process.output.tail(2) == (
+        "the end of its stdout:\n    line 28\n    line 29\nthe end of its stderr:\n    only one"
+    )
+    assert len(process.output.tail().splitlines()) == 13
+
+
+def test_tail_of_nothing() -> None:
+    """Where nothing was written the tail is empty."""
+    with managed_process(["true"]) as process:
+        wait_for(process.exited, LONG)
+    assert process.output.tail() == ""
+
+
+def test_output_outlives_the_process() -> None:
+    """After the block the output is still there, and the descriptors are not."""
+    with managed_process(["true"]):
+        pass
+    before = psutil.Process().num_fds()
+    with managed_process(["sh", "-c", "echo still here"]) as process:
+        wait_for(process.exited, LONG)
+    assert process.output.stdout == "still here\n"
+    assert process.stop() == 0
+    assert psutil.Process().num_fds() <= before
+
+
+def test_one_that_writes_without_end_does_not_starve_others() -> None:
+    """While a process writes as fast as it can, the end of another one is heard, and both can be stopped."""
+    with managed_process(["yes"]) as loud:
+        wait_for(lambda: len(loud.output.stdout) == KEPT, LONG)
+        with managed_process(["sh", "-c", "echo quiet; exit 4"]) as quiet:
+            assert wait_for(quiet.exited, LONG).code == 4
+        assert quiet.output.stdout == "quiet\n"
+
+
+def test_descendant_that_escaped_and_writes_does_not_hold_up_the_end() -> None:
+    """Descendants in sessions of their own that write without end to the pipes of a process do not keep it from ending."""
+    code = "for n in 1 2 3 4; do setsid yes & echo $! >&2; done; exec sleep infinity"
+    with managed_process(["bash", "-c", code]) as process:
+        wait_for(lambda: process.output.stderr.count("\n") == 4, LONG)
+        escaped = [psutil.Process(int(pid)) for pid in process.output.stderr.split()]
+    # The pipe has no reader any more, so their next write ends them.
+    for other in escaped:
+        try:
+            wait_for(other, LONG)
+        finally:
+            children.end(other.pid)
+
+
+def test_standard_input_is_empty() -> None:
+    """A program that reads its standard input finds the end of it, not our terminal."""
+    with managed_process(["cat"]) as process:
+        assert wait_for(process.exited, LONG).code == 0

@@ -1,0 +1,158 @@
+"""Timers: one heap, one thread, in order, and nothing kept of what was cancelled."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import LIMIT, Running, together, until
+from waitkit import Event, wait_for
+from waitkit.engine import background, timers
+from waitkit.engine.clock import now
+from waitkit.engine.timers import Timers
+
+
+@pytest.fixture
+def own():
+    """Timers apart from those of the process."""
+    return Timers()
+
+
+def test_timers_fire_in_order_of_time_and_then_of_coming(own):
+    """What is due first fires first, and what is due at the same instant fires in the order it came."""
+    fired, done = [], Event()
+    start = now() + 20_000_000
+    order = [3, 1, 2, 1, 3, 2, 0]
+    for coming, offset in enumerate(order):
+        own.call_at(start + offset * 1_000, lambda due=offset, coming=coming: fired.append((due, coming)))
+    own.call_at(start + 10_000, done.set)
+    wait_for(done, LIMIT)
+    assert fired == sorted((due, coming) for coming, due in enumerate(order))
+
+
+def test_no_timer_fires_early(own):
+    """A timer fires at its instant or after it, not before."""
+    lateness, done = [], Event()
+    chance = random.Random(3)
+    for _ in range(300):
+        due = now() + chance.randrange(5_000_000)
+        own.call_at(due, lambda due=due: lateness.append(now() - due))
+    own.call_at(now() + 10_000_000, done.set)
+    wait_for(done, LIMIT)
+    assert len(lateness) == 300
+    assert min(lateness) >= 0
+
+
+def test_an_earlier_timer_overtakes_a_later_one(own):
+    """While the thread rests for a far timer, a nearer one fires at its own time."""
+    done = Event()
+    own.call_at(now() + 10**15, lambda: pytest.fail("fired"))
+    until(lambda: own._parker._place._waiters)
+    own.call_at(now() + 1_000_000, done.set)
+    wait_for(done, LIMIT)
+
+
+def test_a_past_instant_is_due_at_once(own):
+    """An instant that has passed is no error: the timer fires."""
+    done = Event()
+    own.call_at(0, done.set)
+    wait_for(done, LIMIT)
+
+
+def test_cancelled_timers_do_not_fire(own):
+    """What is cancelled does not fire; cancelling twice, or after the call, does nothing."""
+    fired, done = [], Event()
+    for number in range(200):
+        timer = own.call_at(now() + 5_000_000, lambda number=number: fired.append(number))
+        if number % 2:
+            timer.cancel()
+            timer.cancel()
+            assert not timer.live
+    last = own.call_at(now() + 20_000_000, done.set)
+    wait_for(done, LIMIT)
+    assert fired == list(range(0, 200, 2))
+    last.cancel()
+
+
+@given(st.lists(st.booleans(), min_size=300, max_size=600))
+def test_dead_entries_are_dropped(cancelled):
+    """However many timers are cancelled, at most about half of the heap is dead: memory follows what lives."""
+    own = Timers()
+    own._running = True  # no thread: only the heap is looked at
+    living = 0
+    for cancel in cancelled:
+        timer = own.call_at(now() + 10**15, lambda: None)
+        if cancel:
+            timer.cancel()
+        else:
+            living += 1
+        assert len(own._heap) <= max(2 * living, living + 66)
+
+
+def test_ten_thousand_cancelled_timers_leave_almost_nothing(own):
+    """Timers of waits that ended in time, each far away, are not kept until they come up."""
+    for _ in range(10_000):
+        own.call_at(now() + 10**15, lambda: None).cancel()
+    assert len(own._heap) < 100
+
+
+def test_many_threads_at_once(own):
+    """Eight threads that add and cancel timers all the time see each of the others fire exactly once."""
+    fired: list[tuple[int, int]] = []
+
+    def adds(who):
+        chance = random.Random(who)
+        for number in range(500):
+            timer = own.call_at(now() + chance.randrange(2_000_000), lambda number=number: fired.append((who, number)))
+            if chance.random() < 0.3:
+                own.call_at(now() + 10**12, lambda: fired.append((-1, -1))).cancel()
+            assert timer.due
+
+    together(*[lambda who=who: adds(who) for who in range(8)])
+    until(lambda: len(fired) >= 4_000)
+    assert sorted(fired) == [(who, number) for who in range(8) for number in range(500)]
+
+
+def test_the_thread_ends_when_it_is_idle_and_starts_again(own, monkeypatch):
+    """The thread is a daemon with waitkit's name, goes when nothing is left to do, and comes back for the next timer."""
+    monkeypatch.setattr(timers, "LINGER", 1_000_000)
+    before = set(threading.enumerate())
+    for _ in range(3):
+        done = Event()
+        own.call_at(now() + 20_000_000, done.set)
+        [thread] = [t for t in set(threading.enumerate()) - before if t.name == "waitkit-timers"]
+        assert thread.daemon
+        wait_for(done, LIMIT)
+        wait_for(thread, LIMIT)
+        assert not own._running
+
+
+def test_a_thread_that_cannot_start_is_told_and_tried_again(own, monkeypatch):
+    """Where no thread can be started the caller hears it, and the next timer tries again."""
+
+    def refuses(self):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch, pytest.raises(background.CannotStart, match="can't start"):
+        patch.setattr(threading.Thread, "start", refuses)
+        own.call_at(now(), lambda: None)
+    done = Event()
+    own.call_at(now(), done.set)
+    wait_for(done, LIMIT)
+
+
+def test_timers_and_their_end_do_not_race(own, monkeypatch):
+    """A timer that comes just as the idle thread ends still fires."""
+    monkeypatch.setattr(timers, "LINGER", 0)
+
+    def rounds():
+        for _ in range(2_000):
+            done = Event()
+            own.call_at(now(), done.set)
+            wait_for(done, LIMIT)
+
+    Running(rounds).result()
