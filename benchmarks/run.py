@@ -20,9 +20,10 @@ NAMES = (
     "process_exit",
     "server_ready",
     "import_time",
+    "retry_cost",
     "demo_editions",
 )
-PEERS = ("polling2", "waiting", "busypie", "tenacity", "mirakuru", "pytest-xprocess", "psutil")
+PEERS = ("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil")
 
 
 def main() -> int:

@@ -79,7 +79,7 @@ def test_all_of_names_what_is_missing():
     there, missing = Event("there"), Event("missing")
     there.set()
     with pytest.raises(WaitTimeout) as caught:
-        wait_for(there & missing & (list), 0)
+        wait_for(there & missing & (lambda: []), 0)
     assert caught.value.last == "missing: missing to be set; lambda: [] to be true ([])"
 
 

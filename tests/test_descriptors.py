@@ -157,7 +157,6 @@ def test_regular_files_are_ready_at_once():
             wait_for(~readable(file), "5ms")
 
 
-@pytest.mark.xfail(reason="poll() answers POLLNVAL for a number that is not open, and that counts as ready")
 def test_a_closed_descriptor_is_refused():
     """A number that is not open is no descriptor that can be read: waiting for it is an error, not a success."""
     reader, writer = os.pipe()
@@ -194,7 +193,6 @@ def test_nothing_stays_open(pipe, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="what the kernel keeps is epoll's matter")
-@pytest.mark.xfail(reason="epoll keeps an entry whose file lives on in a duplicate, and unregister() cannot reach it")
 def test_a_forgotten_entry_does_not_make_the_thread_spin():
     """A descriptor closed under its waiter, whose file lives on in a duplicate, does not keep the thread busy."""
     run = python("""
@@ -218,7 +216,6 @@ def test_a_forgotten_entry_does_not_make_the_thread_spin():
     assert float(run.stdout) < 0.5, "the share of a processor that an idle process takes"
 
 
-@pytest.mark.xfail(reason="a selector without its pipe is kept, and EMFILE is not taken as 'look instead'")
 def test_without_descriptors_left_it_looks_instead():
     """Where the process has no descriptor left for the selector, a wait goes on by looking."""
     run = python("""

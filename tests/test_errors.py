@@ -72,7 +72,7 @@ def test_errors_come_out_of_a_worker_process():
 
 
 def _times_out():
-    wait_for(list, 0, message="the answer")
+    wait_for(lambda: [], 0, message="the answer")
 
 
 def test_the_words_of_a_timeout(jumping):

@@ -198,7 +198,7 @@ def interrupted_at(step, function):
 def test_an_interrupt_before_any_line_leaves_nothing(jumping):
     """Wherever in a wait Ctrl-C falls, in its beginning or its end too, no subscription stays behind."""
     event, value, scope, condition = Event(), Value(0), CancelScope(), threading.Condition()
-    signalled = event | value.equals(1) | notified(condition, list)
+    signalled = event | value.equals(1) | notified(condition, lambda: [])
 
     def waits():
         with scope:

@@ -21,6 +21,7 @@ if _TYPE_CHECKING:
     from waitkit.conditions.processes import process_exited as process_exited
     from waitkit.conditions.threads import notified as notified
     from waitkit.conditions.timing import after as after
+    from waitkit.decorators.waits_for import waits_for as waits_for
     from waitkit.ground.durations import Duration as Duration
     from waitkit.ground.errors import Cancelled as Cancelled
     from waitkit.ground.errors import StoppedHolding as StoppedHolding
@@ -33,6 +34,7 @@ if _TYPE_CHECKING:
     from waitkit.ground.records import subscribe as subscribe
     from waitkit.ground.settings import defaults as defaults
     from waitkit.ground.settings import set_defaults as set_defaults
+    from waitkit.policies.backoff import Backoff as Backoff
     from waitkit.ports.free import port_free as port_free
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
@@ -42,6 +44,13 @@ if _TYPE_CHECKING:
     from waitkit.processes.managed import managed_process as managed_process
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
+    from waitkit.retry.api import Retrying as Retrying
+    from waitkit.retry.api import retry_backoff as retry_backoff
+    from waitkit.retry.api import retrying as retrying
+    from waitkit.retry.budget import RetryBudget as RetryBudget
+    from waitkit.retry.records import Attempt as Attempt
+    from waitkit.retry.records import RetryRecord as RetryRecord
+    from waitkit.retry.records import current_attempt as current_attempt
     from waitkit.waiting import consistently as consistently
     from waitkit.waiting import consistently_async as consistently_async
     from waitkit.waiting import wait_for as wait_for
@@ -53,6 +62,8 @@ if _TYPE_CHECKING:
 # Where each public name lives. A test holds this table, the imports above and the reference against each other.
 _HOMES = {
     "AnyHeld": "conditions.condition",
+    "Attempt": "retry.records",
+    "Backoff": "policies.backoff",
     "CancelScope": "waits.scopes",
     "Cancelled": "ground.errors",
     "Condition": "conditions.condition",
@@ -62,6 +73,9 @@ _HOMES = {
     "Output": "processes.output",
     "ProcessExit": "conditions.processes",
     "ReadyEvent": "processes.ready_event",
+    "RetryBudget": "retry.budget",
+    "RetryRecord": "retry.records",
+    "Retrying": "retry.api",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
     "WaitFacts": "ground.errors",
@@ -74,6 +88,7 @@ _HOMES = {
     "any_of": "conditions.condition",
     "consistently": "waiting",
     "consistently_async": "waiting",
+    "current_attempt": "retry.records",
     "defaults": "ground.settings",
     "fail_after": "waits.scopes",
     "http_ok": "ports.http",
@@ -87,11 +102,14 @@ _HOMES = {
     "process_exited": "conditions.processes",
     "readable": "conditions.descriptors",
     "reserved_port": "ports.reserve",
+    "retry_backoff": "retry.api",
+    "retrying": "retry.api",
     "set_defaults": "ground.settings",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
     "wait_for": "waiting",
     "wait_for_async": "waiting",
+    "waits_for": "decorators.waits_for",
 }
 
 __all__ = list(_HOMES)

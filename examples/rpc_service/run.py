@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import threading
 import time
@@ -61,6 +62,9 @@ def _run_one(edition: Edition[Any], test: LifecycleTest) -> Outcome:
                 test(edition)
         except Exception as trouble:  # noqa: BLE001  a test that fails is an outcome, whatever it raised
             error = f"{type(trouble).__name__}: {trouble}".rstrip(": ")
+        except BaseException:
+            _end_children()
+            raise
         seconds = time.monotonic() - began
     return Outcome(
         title=title(test),
@@ -70,6 +74,13 @@ def _run_one(edition: Edition[Any], test: LifecycleTest) -> Outcome:
         slept=edition.slept,
         would_sleep=planned(edition.steps),
     )
+
+
+def _end_children() -> None:
+    """End the services that an interrupt has left: one that came amid a launch found nobody who knew of the new process."""
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join()
 
 
 def title(test: LifecycleTest) -> str:

@@ -107,7 +107,7 @@ class _ServiceManager(BaseManager):
 
 
 def serve(port: int, ready_event: ReadyEvent | None = None) -> None:
-    """Serve a new book of orders at *port* until SIGTERM or a call of ``shutdown``: what the process of a service runs.
+    """Serve a new book of orders at *port* until SIGTERM, a call of ``shutdown``, or the end of the process that started it.
 
     Raises:
         OSError: the port is taken; the process then ends with exit code 1.
@@ -125,7 +125,14 @@ def serve(port: int, ready_event: ReadyEvent | None = None) -> None:
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=until_shut_down, name="server", daemon=True).start()
+    def until_alone() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    for wait_for_end in (until_shut_down, until_alone):
+        threading.Thread(target=wait_for_end, name=wait_for_end.__name__, daemon=True).start()
     if ready_event is not None:
         ready_event.set()  # it listens: a connection made from now on will be accepted
     signal.sigwait({signal.SIGTERM})

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from .lifecycle import LIFECYCLE, LifecycleTest
 from .run import run
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not os.environ.get("RPC_SERVICE_WITH_SLEEPS"),
-        reason="sleeps for most of a minute: set RPC_SERVICE_WITH_SLEEPS=1",
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("test", LIFECYCLE, ids=lambda test: test.__name__)

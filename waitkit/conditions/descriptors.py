@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import selectors
 from typing import Protocol
@@ -89,7 +90,11 @@ def is_ready(fd: int, *, write: bool = False) -> bool:
     if hasattr(select, "poll"):
         poller = select.poll()
         poller.register(fd, select.POLLOUT if write else select.POLLIN)
-        return bool(poller.poll(0))
+        for _, event in poller.poll(0):
+            if event & select.POLLNVAL:
+                raise OSError(errno.EBADF, f"descriptor {fd} is not open")
+            return True
+        return False
     with selectors.SelectSelector() as selector:
         selector.register(fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ)
         return bool(selector.select(0))

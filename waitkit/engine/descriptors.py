@@ -15,7 +15,9 @@ from waitkit.ground.durations import SECOND
 __all__ = ["CannotStart", "DescriptorSubscription", "Descriptors", "watch_descriptor"]
 
 # Only these let a descriptor be registered while another thread waits on the selector.
-_SELECTOR: Final = getattr(selectors, "EpollSelector", None) or getattr(selectors, "KqueueSelector", None)
+_SELECTOR: Final[type[selectors.BaseSelector] | None] = getattr(
+    selectors, "EpollSelector", getattr(selectors, "KqueueSelector", None)
+)
 
 
 class DescriptorSubscription:
@@ -66,8 +68,7 @@ class Descriptors:
         subscription = DescriptorSubscription(self, fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ, wake)
         with self._lock:
             if self._selector is None:
-                self._selector = _SELECTOR()
-                self._always_writable = os.pipe()
+                self._open()
             others = self._subscribers(fd)
             self._register(fd, [*others, subscription])
             if not self._running:
@@ -79,6 +80,16 @@ class Descriptors:
                     self._register(fd, others)
                     raise
         return subscription
+
+    def _open(self) -> None:
+        """Make the selector, and the pipe whose writing end is always ready. The lock is held."""
+        try:
+            assert _SELECTOR is not None
+            self._always_writable = os.pipe()
+            self._selector = _SELECTOR()
+        except OSError as error:  # no descriptor is left: let those who ask look from time to time
+            self._close()
+            raise CannotStart(str(error)) from error
 
     def _subscribers(self, fd: int) -> list[DescriptorSubscription]:
         key = self._selector.get_map().get(fd) if self._selector is not None else None
@@ -120,8 +131,10 @@ class Descriptors:
             ready = selector.select(None if selector.get_map() else LINGER / SECOND)
             for wake in self._take(ready):
                 wake()
-            if not ready and self._ended(selector):
-                return
+            if not ready:
+                if self._ended(selector):
+                    return
+                selector = self._renewed(selector)
 
     def _take(self, ready: list[tuple[selectors.SelectorKey, int]]) -> list[Wake]:
         wakes: list[Wake] = []
@@ -136,6 +149,25 @@ class Descriptors:
                         subscription.wake = None
                 self._register(key.fd, staying)
         return wakes
+
+    def _renewed(self, selector: selectors.BaseSelector) -> selectors.BaseSelector:
+        """Begin anew after a wake-up by nothing we know, which would come again and again.
+
+        epoll keeps an entry for as long as the *file* is open: one that was closed under its waiter, and lives on in a
+        duplicate, has no number by which the entry could be taken out.
+        """
+        with self._lock:
+            entries = list(selector.get_map().values())
+            assert _SELECTOR is not None
+            fresh = _SELECTOR()
+            for key in entries:
+                try:
+                    fresh.register(key.fd, key.events, key.data)
+                except OSError:  # its owner has closed it: nobody will ever be woken by it
+                    continue
+            selector.close()
+            self._selector = fresh
+            return fresh
 
     def _ended(self, selector: selectors.BaseSelector) -> bool:
         with self._lock:

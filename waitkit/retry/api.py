@@ -116,6 +116,7 @@ def retry_backoff(
             :class:`WaitTimeout` is a ``TimeoutError``, so an ``OSError``: ``on=OSError`` retries waits that timed out, too.
         on_result: a function of the result; true means that the attempt has failed. When attempts run out, the last result is
             returned.
+        options: all that follow.
         attempts: how many in all, the first included; 5 unless told otherwise. ``None``: no limit, which takes a *timeout*.
         timeout: how long attempts and delays may take together. No attempt starts, and no delay ends, after it; an attempt in
             progress is not interrupted. ``None``: no limit.
@@ -262,7 +263,8 @@ def retrying(*, on: RetryOn, **options: Unpack[RetryOptions]) -> Retrying:
     In coroutines write ``async for``; ``with attempt`` stays as it is. The loop ends after the first block that raises nothing.
 
     Args:
-        on: as for :func:`retry_backoff`, and so the other options.
+        on: as for :func:`retry_backoff`.
+        options: likewise, all but ``on_result``.
 
     Raises:
         TypeError, ValueError: an option cannot be what it should be.
