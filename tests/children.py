@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from waitkit import ReadyEvent, process_exited, reserved_port, wait_for
+from waitkit.engine.descriptors import watch_descriptor
 
 #: Far more than anything here takes: it only turns a hang into a failure.
 LONG = "30s"
@@ -58,6 +59,22 @@ def nothing_left() -> Iterator[None]:
         child.kill()
         wait_for(process_exited(child), LONG)
     assert not described
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Fail where the block leaves more descriptors open than there were before it."""
+    reading, writing = os.pipe()
+    # Waitkit's own thread and the three descriptors it has come and go; while this is watched they stay.
+    subscription = watch_descriptor(reading, lambda: None)
+    try:
+        before = psutil.Process().num_fds()
+        yield
+        wait_for(lambda: psutil.Process().num_fds() <= before, "10s")  # servers in threads close their side late
+    finally:
+        subscription.close()
+        os.close(reading)
+        os.close(writing)
 
 
 def end(pid: int) -> None:

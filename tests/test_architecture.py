@@ -267,17 +267,23 @@ def test_no_bare_except(folder: str) -> None:
 # Floors.
 
 
-@cache
-def floors() -> dict[str, int]:
-    """The rank of each part of waitkit, the highest first, from the contract that import-linter keeps too."""
+def layers() -> list[str]:
+    """The floors, the highest first, from the contract that import-linter keeps too."""
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    layers = settings["importlinter:contract:floors"]["layers"].split("\n")
-    ranks = {}
-    for rank, layer in enumerate(filter(None, layers)):
-        for part in re.split(r"\s*[|:]\s*", layer.strip()):
-            ranks[part.strip("()")] = rank
-    return ranks
+    return list(filter(None, settings["importlinter:contract:floors"]["layers"].split("\n")))
+
+
+@cache
+def optional_parts() -> set[str]:
+    """The parts that are not there in every installation; the contract has them in brackets."""
+    return set(re.findall(r"\((\w+)\)", " ".join(layers())))
+
+
+@cache
+def floors() -> dict[str, int]:
+    """The rank of each part of waitkit."""
+    return {part: rank for rank, layer in enumerate(layers()) for part in re.findall(r"\w+", layer)}
 
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -288,7 +294,8 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.Constant) and re.fullmatch(r"waitkit(\.\w+)+", str(node.value)):
-            yield node.lineno, str(node.value)
+            if str(node.value).split(".")[1] not in optional_parts():  # their name may stand anywhere, to be tried
+                yield node.lineno, str(node.value)
 
 
 def floor_of(module: str) -> str | None:

@@ -20,10 +20,13 @@ from waitkit.engine.descriptors import Descriptors
 def pipe():
     """A pipe: the end to read, and the end to write."""
     reader, writer = os.pipe()
+    ours = os.fstat(reader)
     yield reader, writer
     for fd in (reader, writer):
         try:
-            os.close(fd)
+            # A test may have closed it, and its number may be another file by now, such as the engine's own.
+            if os.path.samestat(os.fstat(fd), ours):
+                os.close(fd)
         except OSError:
             pass
 

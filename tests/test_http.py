@@ -13,9 +13,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import psutil
 import pytest
-from children import LONG
+from children import LONG, no_descriptor_left
 
 from waitkit import CancelScope, WaitFailed, WaitTimeout, after, http_ok, reserved_port, wait_for, wait_for_async
 
@@ -297,14 +296,12 @@ def test_https_with_a_plain_server() -> None:
 def test_looks_leave_no_descriptor() -> None:
     """Answered, refused and unanswered looks leave no connection open."""
     with serving(Server(lambda number: 200)) as server, silent() as url, reserved_port() as port:
-        before = psutil.Process().num_fds()
-        for _ in range(20):
-            assert wait_for(http_ok(server.url), LONG)
-            for bad in (url, f"http://127.0.0.1:{port}"):
-                with pytest.raises(WaitTimeout):
-                    wait_for(http_ok(bad), timeout=0)
-        # The server's side of a connection is closed by its own thread.
-        wait_for(lambda: psutil.Process().num_fds() <= before, LONG)
+        with no_descriptor_left():
+            for _ in range(20):
+                assert wait_for(http_ok(server.url), LONG)
+                for bad in (url, f"http://127.0.0.1:{port}"):
+                    with pytest.raises(WaitTimeout):
+                        wait_for(http_ok(bad), timeout=0)
 
 
 @pytest.mark.parametrize(

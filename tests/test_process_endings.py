@@ -16,7 +16,7 @@ from pathlib import Path
 import children
 import psutil
 import pytest
-from children import LONG, START_METHODS, nothing_left, own_children, program  # noqa: F401
+from children import LONG, START_METHODS, no_descriptor_left, nothing_left, own_children, program  # noqa: F401
 
 from waitkit import ManagedProcess, managed_process, process_exited, wait_for
 
@@ -345,23 +345,22 @@ def test_nothing_is_left_of_fifty_blocks(make: Callable[[], ManagedProcess]) -> 
     """Fifty processes, started and stopped one after the other, leave no process, descriptor or thread."""
     with make():
         pass
-    before = (psutil.Process().num_fds(), threading.active_count())
-    for _ in range(50):
-        with make():
-            pass
-    assert own_children() == []
-    assert (psutil.Process().num_fds(), threading.active_count()) <= before
+    with no_descriptor_left():
+        before = threading.active_count()
+        for _ in range(50):
+            with make():
+                pass
+        assert own_children() == []
+        assert threading.active_count() <= before
 
 
 def test_nothing_is_left_of_fifty_failed_starts() -> None:
     """Fifty processes that die before they are ready leave no process or descriptor."""
     process = managed_process(["false"], ready=lambda: False)
-    for round_ in range(51):
-        with pytest.raises(Exception, match="exit code 1"):
-            process.start()
-        if round_ == 0:
-            before = psutil.Process().num_fds()
-    assert psutil.Process().num_fds() <= before
+    with no_descriptor_left():
+        for _ in range(50):
+            with pytest.raises(Exception, match="exit code 1"):
+                process.start()
     assert own_children() == []
 
 

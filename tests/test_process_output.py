@@ -9,7 +9,7 @@ import threading
 import children
 import psutil
 import pytest
-from children import LONG, START_METHODS, nothing_left, program  # noqa: F401
+from children import LONG, START_METHODS, no_descriptor_left, nothing_left, program  # noqa: F401
 
 from waitkit import WaitFailed, managed_process, wait_for
 from waitkit.engine.descriptors import watch_descriptor
@@ -127,14 +127,11 @@ def test_tail_of_nothing() -> None:
 
 def test_output_outlives_the_process() -> None:
     """After the block the output is still there, and the descriptors are not."""
-    with managed_process(["true"]):
-        pass
-    before = psutil.Process().num_fds()
-    with managed_process(["sh", "-c", "echo still here"]) as process:
-        wait_for(process.exited, LONG)
-    assert process.output.stdout == "still here\n"
-    assert process.stop() == 0
-    assert psutil.Process().num_fds() <= before
+    with no_descriptor_left():
+        with managed_process(["sh", "-c", "echo still here"]) as process:
+            wait_for(process.exited, LONG)
+        assert process.output.stdout == "still here\n"
+        assert process.stop() == 0
 
 
 def test_one_that_writes_without_end_does_not_starve_others() -> None:

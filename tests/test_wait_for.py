@@ -1,194 +1,245 @@
-"""What ``wait_for`` promises of limits, looks, values and errors."""
+"""wait_for: when it looks, when it ends, and what it returns."""
 
 from __future__ import annotations
 
 import threading
 
 import pytest
-from support import LIMIT, Running, together, until
+from hypothesis import given
+from hypothesis import strategies as st
 
-import waitkit
-from waitkit import Event, WaitFailed, WaitTimeout, defaults, wait_for
+from tests.support import LIMIT, JumpingClock, Running, together, until
+from waitkit import (
+    AnyHeld,
+    Cancelled,
+    Event,
+    WaitFailed,
+    WaitTimeout,
+    after,
+    any_of,
+    consistently,
+    defaults,
+    wait_for,
+)
+from waitkit.engine import clock
+
+MS = 1_000_000
 
 
-def test_returns_the_true_value():
-    """What the callable returned is returned, the very object."""
-    value = ["an order"]
-    assert wait_for(lambda: value) is value
+def test_it_returns_the_true_value():
+    """What comes back is the very object the callable returned, not just True."""
+    thing = [0]
+    assert wait_for(lambda: thing) is thing
 
 
-def test_gaps_grow_to_the_cap(jumping):
-    """The gaps between looks are at most 5 % of the time waited, at least 1 ms, at most 250 ms."""
-    looks: list[int] = []
-    start = jumping.now()
+def test_a_condition_that_holds_is_looked_at_once():
+    """No more looks than needed: one where it holds, and not one after it held."""
+    looks = []
+    wait_for(lambda: looks.append(1) or len(looks) == 4)
+    assert len(looks) == 4
+
+
+def looks_of(jumping, timeout, **arguments):
+    """When a wait that never holds looked, counted from its start, and when it ended."""
+    began, looks = jumping.now(), []
     with pytest.raises(WaitTimeout):
-        wait_for(lambda: looks.append(jumping.now()), "60s")
-    for before, at in zip(looks[1:], looks[2:], strict=False):
-        assert at - before <= max(1_000_000, (before - start) // 20 + 1)
-        assert at - before <= 250_000_000
-    assert looks[-1] - looks[-2] <= 250_000_000
-    assert len(looks) < 400
+        wait_for(lambda: looks.append(jumping.now() - began), timeout, **arguments)
+    return looks
 
 
-def test_last_look_is_at_the_deadline(jumping):
-    """What becomes true exactly at the deadline is still seen."""
-    deadline = jumping.now() + 1_000_000_000
-    assert wait_for(lambda: jumping.now() >= deadline, "1s") is True
+@given(timeout=st.integers(1, 10**12), cap=st.integers(MS, 10**10))
+def test_the_gaps_between_looks(timeout, cap):
+    """No gap is above the larger of 1 ms and 5 % of the time waited, nor above the cap; the last look is at the deadline."""
+    jumping = JumpingClock()
+    before = clock.use_clock(jumping)
+    try:
+        with defaults(probe_cap=f"{cap}ns"):
+            timeout = min(timeout, 2_000 * cap)  # not millions of looks
+            looks = looks_of(jumping, f"{timeout}ns")
+    finally:
+        clock.use_clock(before)
+    assert looks[0] == 0
+    assert looks[-1] == timeout == jumping.now() - 5_000_000_000_000
+    for one, two in zip(looks, looks[1:], strict=False):
+        assert two - one <= min(max(MS, one // 20), cap)
+    # as few as that allows: each gap but those at the ends is as long as it may be
+    for one, two in list(zip(looks, looks[1:], strict=False))[1:-1]:
+        assert two - one == min(max(MS, one // 20), cap)
 
 
-def test_never_later_than_the_deadline(jumping):
-    """The wait ends exactly at its deadline, not a gap later."""
-    start = jumping.now()
+def test_a_long_wait_is_cheap(jumping):
+    """An hour is looked at as often as the cap asks for, and no more."""
+    assert len(looks_of(jumping, "1h")) < 3600 / 0.25 + 200
+
+
+def test_a_slow_look_is_followed_by_a_gap_as_long(jumping):
+    """A look that takes 100 ms is followed by 100 ms of rest, up to the cap, and never cut off."""
+    began, spans = jumping.now(), []
+
+    def slow():
+        spans.append(jumping.now() - began)
+        jumping.pass_time(0.1)
+
+    with pytest.raises(WaitTimeout):
+        wait_for(slow, "1s")
+    assert spans[1:5] == [100 * MS, 300 * MS, 500 * MS, 700 * MS]  # the second look is the one after subscribing
+    assert spans[-1] == 1000 * MS
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, "0s"])
+def test_a_timeout_of_zero_is_one_look(zero):
+    """timeout=0 looks exactly once, and takes what it finds."""
+    looks = []
     with pytest.raises(WaitTimeout) as caught:
-        wait_for(lambda: False, "1s")
-    assert jumping.now() - start == 1_000_000_000
-    assert caught.value.elapsed == 1
+        wait_for(lambda: looks.append(1), zero)
+    assert (len(looks), caught.value.looks, caught.value.facts.limit) == (1, 1, 0)
+    assert wait_for(lambda: 7, zero) == 7
 
 
-def test_zero_is_one_look():
-    """A limit of 0 looks once: true is returned, false is an error."""
-    looks: list[int] = []
+@pytest.mark.parametrize("huge", [threading.TIMEOUT_MAX, 2 * threading.TIMEOUT_MAX, "999999999d", 10**30, None])
+def test_a_huge_timeout_waits(huge):
+    """A timeout beyond what the system's locks can count, or none, is waited for like any other."""
+    event = Event()
+    waiting = Running(wait_for, event, huge)
+    until(lambda: len(event._signal))
+    event.set()
+    assert waiting.result() is True
+
+
+def test_the_last_look_counts(jumping):
+    """What begins to hold exactly at the deadline is found by the look made there."""
+    end = jumping.now() + 3_333_333
+    assert wait_for(lambda: jumping.now() >= end, 0.003333333)
+    with pytest.raises(WaitTimeout):
+        wait_for(lambda: jumping.now() >= end + 3_333_333 + 1, 0.003333333)
+
+
+def test_a_condition_slower_than_its_timeout(jumping):
+    """A look that outlasts the deadline is not cut off: it may hold, and if not, one more look is made, and the error says so."""
+
+    def holds_late():
+        jumping.pass_time(5)
+        return "late"
+
+    assert wait_for(holds_late, "1s") == "late"
+    with pytest.raises(WaitTimeout, match="\na look ended 4 s past the deadline, as none is cut off") as caught:
+        wait_for(lambda: jumping.pass_time(5), "1s")
+    assert caught.value.looks == 2
+    assert caught.value.elapsed == 10
     with pytest.raises(WaitTimeout) as caught:
-        wait_for(lambda: looks.append(1), timeout=0)
-    assert (len(looks), caught.value.looks) == (1, 1)
-    assert wait_for(lambda: 7, timeout=0) == 7
+        wait_for(lambda: jumping.pass_time(0.001), "1s")
+    assert caught.value.facts.notes == ()
 
 
-def test_beyond_the_longest_wait_of_the_system():
-    """A limit above ``threading.TIMEOUT_MAX`` is as good as any."""
-    event = threading.Event()
-    threading.Timer(0.01, event.set).start()
-    assert wait_for(event, threading.TIMEOUT_MAX * 4)
-
-
-def test_exceptions_come_through():
-    """An exception of the condition ends the wait, unless it was to be ignored."""
-    with pytest.raises(LookupError, match="as it is"):
-        wait_for(lambda: {}["as it is"], ignore=OSError)
+def test_what_a_condition_raises_comes_through():
+    """An exception that is not ignored ends the wait as it is, also where others are ignored."""
+    with pytest.raises(KeyError, match="mine"):
+        wait_for(lambda: {}["mine"])
+    with pytest.raises(KeyError, match="mine"):
+        wait_for(lambda: {}["mine"], ignore=(ValueError, AttributeError))
 
 
 def test_ignored_exceptions_mean_not_yet():
-    """Ignored exceptions are waited out; the last one is the cause of the error, and told in it."""
-    calls: list[int] = []
+    """An ignored exception, or a subclass of it, means "not yet"; a later true value ends the wait."""
+    script = iter([LookupError(), KeyError(), IndexError(), "value"])
 
-    def refused_twice() -> bool:
-        calls.append(1)
-        if len(calls) < 3:
-            raise ConnectionRefusedError("not yet")
-        return True
+    def plays():
+        if isinstance(step := next(script), Exception):
+            raise step
+        return step
 
-    assert wait_for(refused_twice, ignore=OSError) is True
-    with pytest.raises(WaitTimeout, match="last: KeyError: 'b'") as caught:
-        wait_for(lambda: {"a": 1}["b"], "5ms", ignore=(KeyError, OSError))
-    assert isinstance(caught.value.__cause__, KeyError)
+    assert wait_for(plays, ignore=LookupError) == "value"
 
 
-def test_interrupts_are_never_ignored():
-    """Only exceptions of class Exception can be ignored."""
-    with pytest.raises(TypeError, match="each a subclass of Exception"):
-        wait_for(lambda: True, ignore=KeyboardInterrupt)
+def test_some_exceptions_are_never_ignored():
+    """KeyboardInterrupt and SystemExit come through whatever is ignored."""
+    for kind in (KeyboardInterrupt, SystemExit, GeneratorExit, Cancelled):
+
+        def raises(kind=kind):
+            raise kind("now") if kind is not Cancelled else Cancelled(None)
+
+        with pytest.raises(kind):
+            wait_for(raises, 1, ignore=Exception)
 
 
-def test_unless_ends_it_at_once():
-    """A wait without limit ends when ``unless`` holds; where both hold, the condition wins."""
-    failed = Event("failed")
-    failed.set()
-    with pytest.raises(WaitFailed, match="as first came failed to be set"):
-        wait_for(Event(), None, unless=failed)
-    assert wait_for(lambda: 5, None, unless=failed) == 5
-    later = Event()
-    waiting = Running(wait_for, Event(), None)
-    waiting2 = Running(lambda: wait_for(Event(), None, unless=later))
-    until(lambda: len(later._signal))
-    later.set()
-    with pytest.raises(WaitFailed):
-        waiting2.result()
-    assert waiting.thread.is_alive()
+def test_unless_ends_the_wait_at_once():
+    """A wait whose unless= holds fails at once, and names it; if both hold, the condition wins."""
+    died = Event("the server's death")
+    waiting = Running(wait_for, any_of(Event("a"), Event("b")))
+    waiting = Running(lambda: wait_for(Event("the port"), LIMIT, unless=died))
+    until(lambda: len(died._signal))
+    died.set()
+    with pytest.raises(
+        WaitFailed, match="gave up after .* waiting for the port to be set, as first came the server's death"
+    ):
+        waiting.result()
+    assert wait_for(lambda: 5, unless=lambda: True) == 5
+    with pytest.raises(WaitFailed) as caught:
+        wait_for(lambda: 0, 0, unless=lambda: "gone")
+    assert caught.value.looks == 1
 
 
-def test_the_message_names_what_is_awaited():
-    """``message=`` takes the place of the condition's own words; a function gets the value that was judged."""
-    with pytest.raises(WaitTimeout, match="waiting for the first order: "):
-        wait_for(lambda: None, 0, message="the first order")
-    judged: list[object] = []
-    with pytest.raises(WaitTimeout, match=r"waiting for 3 of 5 orders: 1 look, last: 0"):
-        wait_for(lambda: 0, 0, message=lambda value: judged.append(value) or "3 of 5 orders")
-    assert judged == [0]
-    assert wait_for(lambda: 1, message=lambda value: pytest.fail("it did not fail")) == 1
-
-
-def test_an_overrun_is_told(jumping):
-    """A look that goes past the deadline is not cut off; the error says how far it went."""
-    with pytest.raises(WaitTimeout, match=r"a look ended 4 s past the deadline, as none is cut off"):
-        wait_for(lambda: jumping.pass_time(5), "1s")
-
-
-def test_a_late_success_is_a_success(jumping):
-    """A look that began in time and found it true counts, however long it took."""
-    assert wait_for(lambda: jumping.pass_time(5) or "late", "1s") == "late"
-
-
-def test_a_slow_look_is_followed_by_as_long_a_gap(jumping):
-    """A look of 100 ms is not repeated after 1 ms: it would fill its thread."""
-    looks: list[int] = []
+def test_exceptions_of_unless():
+    """What the unless= callable raises ends the wait, unless it is ignored."""
+    with pytest.raises(ZeroDivisionError):
+        wait_for(lambda: 0, unless=lambda: 1 / 0)
     with pytest.raises(WaitTimeout):
-        wait_for(lambda: looks.append(jumping.now()) or jumping.pass_time(0.1), "2s")
-    assert all(at - before >= 200_000_000 for before, at in zip(looks[1:-1], looks[2:-1], strict=False))
+        wait_for(lambda: 0, "3ms", unless=lambda: 1 / 0, ignore=ZeroDivisionError)
 
 
-def test_waiting_inside_a_condition():
-    """A condition may itself wait, on the same event even."""
+def test_a_wait_inside_a_condition():
+    """A condition may itself wait, and time out, without harm to the wait around it."""
+    inner_ends, event = [], Event()
+
+    def looks():
+        try:
+            wait_for(event, "1ms")
+        except WaitTimeout as error:
+            inner_ends.append(error)
+        if len(inner_ends) == 3:
+            event.set()
+        return event.is_set()
+
+    assert wait_for(looks, LIMIT) is True
+    assert len(inner_ends) == 3
+
+
+def test_hundreds_of_threads_wait_for_one_condition():
+    """Three hundred threads that share one condition are all woken by one event, each by itself."""
     event = Event()
-    threading.Timer(0.01, event.set).start()
-    assert wait_for(lambda: wait_for(event, LIMIT) and "both", LIMIT) == "both"
-
-
-def test_many_threads_with_one_condition():
-    """One condition object serves hundreds of threads at once."""
-    event = Event()
-    condition = (event & (lambda: True)).held_for("1ms")
-    waiting = [Running(wait_for, condition, LIMIT) for _ in range(200)]
+    shared = event & (lambda: True)
+    waiting = [Running(wait_for, shared, LIMIT) for _ in range(300)]
+    until(lambda: len(event._signal) == 300)
     event.set()
-    assert [thread.result() for thread in waiting] == [(True, True)] * 200
+    assert [running.result() for running in waiting] == [(True, True)] * 300
+    assert len(event._signal) == 0
 
 
-def test_no_lock_is_held_while_looking():
-    """A condition that needs what another wait holds cannot deadlock: nothing is held."""
+def test_a_shared_condition_keeps_nothing_of_a_wait():
+    """Threads that wait for the same held_for each count their own time."""
     event = Event()
-
-    def looks_at_the_other() -> bool:
-        return Running(wait_for, event, LIMIT).result()
-
     event.set()
-    assert (
-        together(lambda: wait_for(looks_at_the_other, LIMIT), lambda: wait_for(looks_at_the_other, LIMIT)) == [True] * 2
-    )
+    condition = event.held_for("20ms")
+    assert together(*[lambda: wait_for(condition, LIMIT)] * 8) == [True] * 8
+    event.clear()
+    with pytest.raises(WaitTimeout):
+        wait_for(condition, "30ms")
 
 
-def test_default_of_a_block(jumping):
-    """Inside ``defaults(timeout=...)`` a wait without limit takes that one; ``None`` takes all limits away."""
-    with defaults(timeout="3s"), pytest.raises(WaitTimeout, match="timed out after 3 s"):
-        wait_for(Event())
+def test_after_is_counted_from_the_wait(jumping):
+    """after() counts from the beginning of each wait for it, not from when it was made."""
+    condition = after("5s")
+    for _ in range(2):
+        began = jumping.now()
+        assert wait_for(condition) is True
+        assert jumping.now() - began == 5_000 * MS
+    held = wait_for(any_of(lambda: False, after("2s")))
+    assert isinstance(held, AnyHeld) and held.position == 1
 
 
-def test_errors_name_the_line():
-    """The error names file and line of the call."""
-    with pytest.raises(WaitTimeout, match=r"test_wait_for\.py:\d+\)"):
-        waitkit.wait_for(lambda: False, 0)
-
-
-def test_lambdas_are_shown_in_their_own_words():
-    """A message has the source of its lambda, and of no other in the line."""
-    with pytest.raises(WaitTimeout, match=r"waiting for lambda: \[\] == 1 to be true"):
-        wait_for((lambda: [] == 1), 0, message=None or None, ignore=(lambda: KeyError)())
-
-    def named() -> None: ...
-
-    with pytest.raises(WaitTimeout, match=r"named\(\) to be true"):
-        wait_for(named, 0)
-    with pytest.raises(WaitTimeout, match=r"lambda: len\( \(\) \) > 3 to be true"):
-        wait_for(
-            lambda: len(
-                ()
-            ) > 3, 0
-        )  # fmt: skip
+def test_consistently_asserts_all_along(jumping):
+    """consistently() looks from the first moment to the last, and returns what it held with at the end."""
+    began, looks = jumping.now(), []
+    assert consistently(lambda: looks.append(jumping.now() - began) or len(looks), "2s") == len(looks)
+    assert (looks[0], looks[-1]) == (0, 2_000 * MS)
+    assert max(b - a for a, b in zip(looks, looks[1:], strict=False)) <= 100 * MS
