@@ -172,6 +172,31 @@ def test_grandchild_in_another_group_of_the_session() -> None:
     assert_gone(grandchild)
 
 
+def living_in_session(sid: int) -> list[psutil.Process]:
+    """The processes of a session, those left out that have ended and wait for nobody."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == sid and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            pass
+    return found
+
+
+def test_tree_that_grows_while_it_is_killed() -> None:
+    """A descendant that starts processes all the time, also while the tree is killed, leaves none of them behind."""
+    code = "(for n in $(seq 1500); do sleep infinity & done; wait) & wait"
+    for _ in range(3):
+        with managed_process(["bash", "-c", code]) as process:
+            wait_for(lambda sid=process.pid: len(living_in_session(sid)) > 20, LONG)
+        try:
+            wait_for(lambda sid=process.pid: not living_in_session(sid), "5s")
+        finally:
+            for left in living_in_session(process.pid):
+                left.kill()
+
+
 def interrupt_when(condition: object) -> threading.Thread:
     """A thread that interrupts the main thread, as Ctrl-C does, when *condition* holds."""
 
