@@ -35,6 +35,7 @@ if _TYPE_CHECKING:
     from waitkit.ground.settings import defaults as defaults
     from waitkit.ground.settings import set_defaults as set_defaults
     from waitkit.policies.backoff import Backoff as Backoff
+    from waitkit.policies.gcra import Rate as Rate
     from waitkit.ports.free import port_free as port_free
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
@@ -44,6 +45,9 @@ if _TYPE_CHECKING:
     from waitkit.processes.managed import managed_process as managed_process
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
+    from waitkit.rates.api import rate_limited as rate_limited
+    from waitkit.rates.limiter import RateLimiter as RateLimiter
+    from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
     from waitkit.retry.api import Retrying as Retrying
     from waitkit.retry.api import retry_backoff as retry_backoff
     from waitkit.retry.api import retrying as retrying
@@ -72,6 +76,9 @@ _HOMES = {
     "ManagedProcess": "processes.managed",
     "Output": "processes.output",
     "ProcessExit": "conditions.processes",
+    "Rate": "policies.gcra",
+    "RateLimitExceeded": "rates.limiter",
+    "RateLimiter": "rates.limiter",
     "ReadyEvent": "processes.ready_event",
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
@@ -100,6 +107,7 @@ _HOMES = {
     "port_free": "ports.free",
     "port_listening": "ports.listening",
     "process_exited": "conditions.processes",
+    "rate_limited": "rates.api",
     "readable": "conditions.descriptors",
     "reserved_port": "ports.reserve",
     "retry_backoff": "retry.api",

@@ -83,7 +83,11 @@ class Client:
         manager: Any = _ClientManager(self._address, AUTHKEY, serializer=_UNDELAYED)
         try:
             manager.connect()
-            return manager.orders()._callmethod(method, args)
+            proxy = manager.orders()
+            try:
+                return proxy._callmethod(method, args)
+            finally:
+                proxy._close()  # its finalizer would call the service too, but lose a Ctrl-C that comes meanwhile
         except (ConnectionError, EOFError) as error:
             raise ServiceDown(self._words(method, error)) from error
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import argparse
 
+    from waitkit.waits.scopes import CancelScope
+
 __all__ = ["add_to", "run"]
 
 
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the demo. Returns 0 when all tests pass, else 1, and 2 where the example is not installed."""
     from importlib import import_module
 
+    from waitkit.cli.interrupts import interruptible
     from waitkit.cli.progress import LongWaits
 
     try:
@@ -54,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         print("waitkit demo: the example is there once waitkit is installed: pip install -e .", file=sys.stderr)
         return 2
-    with LongWaits():
+    with interruptible() as scope, LongWaits():
         print("The tests of an RPC service, waiting for conditions:\n")
-        waiting = _shown(example.run("waiting"), by_sleeping=False)
+        waiting = _shown(example.run("waiting"), scope, by_sleeping=False)
         sleeping: list[Outcome] | None = None
         if arguments.with_sleeps:
             print("\nThe same tests, sleeping:\n")
-            sleeping = _shown(example.run("sleeping"), by_sleeping=True)
+            sleeping = _shown(example.run("sleeping"), scope, by_sleeping=True)
     _print_totals(waiting, sleeping)
     return 0 if not _failed(waiting) and not _failed(sleeping or []) else 1
 
@@ -69,9 +72,11 @@ def _failed(outcomes: list[Outcome]) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.error is not None]
 
 
-def _shown(outcomes: Iterable[Outcome], *, by_sleeping: bool) -> list[Outcome]:
+def _shown(outcomes: Iterable[Outcome], scope: CancelScope, *, by_sleeping: bool) -> list[Outcome]:
     shown = []
     for number, outcome in enumerate(outcomes, 1):
+        if scope.cancel_called:
+            raise KeyboardInterrupt
         shown.append(outcome)
         verdict = "ok    " if outcome.error is None else "FAILED"
         line = f"{number:3} {verdict} {outcome.title:48} {_time(outcome.seconds)}"
