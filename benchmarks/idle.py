@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> list[Table]:
         return [table]
     able = [name for name in METHODS if "polling2" not in name or peer("polling2")]
     samples = interleaved(
-        {name: lambda _, name=name: _observe(name) for name in able}, [None] * (1 if options.quick else 4), warm=False
+        {name: lambda _, name=name: _observe(name) for name in able}, [None] * (1 if options.quick else 3), warm=False
     )
     for name in METHODS:
         if name not in samples:

@@ -12,8 +12,8 @@ from measure import Flip, Goal, Table, interleaved, median, now, p90, peer
 from waitkit import wait_for
 
 WAITS = {"5 ms": 0.005, "20 ms": 0.020, "100 ms": 0.100, "500 ms": 0.500, "2 s": 2.0}
-SAMPLES = {"5 ms": 100, "20 ms": 100, "100 ms": 50, "500 ms": 20, "2 s": 10}
-QUICK = {"5 ms": 15, "20 ms": 15, "100 ms": 8, "500 ms": 3, "2 s": 1}
+SAMPLES = {"5 ms": 60, "20 ms": 60, "100 ms": 50, "500 ms": 12, "2 s": 8}
+QUICK = {"5 ms": 8, "20 ms": 8, "100 ms": 5, "500 ms": 2, "2 s": 1}
 LIMIT = 10.0
 
 

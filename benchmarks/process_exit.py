@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> list[Table]:
     }
     samples = interleaved(
         {name: lambda delay, wait=wait: latency(wait, delay) for name, wait in methods.items() if wait is not None},
-        spread_evenly(0.05, 0.45, 4 if options.quick else 24),
+        spread_evenly(0.05, 0.45, 3 if options.quick else 20),
         warm_up=0.01,
     )
     table = Table(

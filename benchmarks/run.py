@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import sys
+import traceback
 
 from measure import Goal, OtherLoad, now, version_of
 
@@ -38,9 +39,15 @@ def main() -> int:
     print("median, p90, min and max of n samples; compared rows were sampled in turns")
     started = now()
     goals: list[tuple[str, Goal]] = []
+    failed: list[str] = []
     for name in options.names or NAMES:
         begun, other = now(), OtherLoad()
-        tables = importlib.import_module(name).run(options)
+        try:
+            tables = importlib.import_module(name).run(options)
+        except Exception:
+            print(f"\n{name} FAILED, the others go on:\n{traceback.format_exc()}", flush=True)
+            failed.append(name)
+            continue
         for table in tables:
             table.show()
             goals += table.goals
@@ -49,7 +56,9 @@ def main() -> int:
     print(f"\n{len(goals) - len(missed)} of {len(goals)} goals met in {now() - started:.0f} s")
     for row, goal in missed:
         print(f"  MISSED {row}: {goal.text}")
-    return 0
+    if failed:
+        print(f"without figures, because they failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 def _parse() -> argparse.Namespace:

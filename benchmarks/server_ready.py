@@ -140,7 +140,7 @@ def run(options: argparse.Namespace) -> list[Table]:
         return [begin]
     samples = interleaved(
         {name: lambda _, start=start: ready(start) for name, start in methods.items() if start is not None},
-        [None] * (2 if options.quick else 15),
+        [None] * (1 if options.quick else 12),
     )
     for name in methods:
         if name not in samples:

@@ -90,7 +90,7 @@ def _measured(methods: dict[str, tuple[Wait, Callable[[Flag], None]]], delays: l
 
 
 def _signalled(quick: bool) -> Table:
-    samples = _measured(OURS, spread_evenly(0.005, 0.060, 20 if quick else 200))
+    samples = _measured(OURS, spread_evenly(0.005, 0.060, 20 if quick else 150))
     table = Table(
         "wake-up after an event is set, 5..60 ms into the wait",
         "ms",
@@ -126,7 +126,7 @@ def _beside_peers(quick: bool) -> Table:
         return counted
 
     counted = {name: (counting(name, wait), flip) for name, (wait, flip) in methods.items()}
-    samples = _measured(counted, spread_evenly(0.0, 1.0, 2 if quick else 14))
+    samples = _measured(counted, spread_evenly(0.0, 1.0, 2 if quick else 10))
     table = Table(
         "the same, 0..1 s into the wait, beside libraries that look from time to time",
         "ms",

@@ -186,10 +186,14 @@ def living_in_session(sid: int) -> list[psutil.Process]:
 
 def test_tree_that_grows_while_it_is_killed() -> None:
     """A descendant that starts processes all the time, also while the tree is killed, leaves none of them behind."""
-    code = "(for n in $(seq 1500); do sleep infinity & done; wait) & wait"
-    for _ in range(3):
+    code = """
+        for n in $(seq 200); do sleep infinity & done
+        for m in 1 2 3 4; do (for n in $(seq 1500); do sleep infinity & done; wait) & done
+        wait
+    """
+    for _ in range(4):
         with managed_process(["bash", "-c", code]) as process:
-            wait_for(lambda sid=process.pid: len(living_in_session(sid)) > 20, LONG)
+            wait_for(lambda sid=process.pid: len(living_in_session(sid)) > 240, LONG)
         try:
             wait_for(lambda sid=process.pid: not living_in_session(sid), "5s")
         finally:

@@ -217,14 +217,14 @@ class _ThreadEnding:
 
 
 class _Notified(Condition[T]):
-    def __init__(self, condition: threading.Condition, predicate: Callable[[], T], what: str) -> None:
+    def __init__(self, condition: threading.Condition, predicate: Callable[[], T]) -> None:
         self._condition = condition
         self._predicate = predicate
-        self._what = what
+        self._probe = Probe(predicate)  # refuses what it must, and has the words when they are needed
 
     @property
     def what(self) -> str:
-        return self._what
+        return self._probe.what
 
     def watch(self, context: Context) -> Watch:
         return _HookedWatch(context, (self._condition,), self._predicate)
@@ -248,7 +248,7 @@ def notified(condition: threading.Condition, predicate: Callable[[], T]) -> Cond
         raise TypeError(f"notified() takes a threading.Condition first, not {condition!r}")
     if not callable(predicate):
         raise TypeError(f"notified() takes a callable without arguments second, not {predicate!r}")
-    return _Notified(condition, predicate, Probe(predicate).what)
+    return _Notified(condition, predicate)
 
 
 def _named(thing: object) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import selectors
-import threading
 from typing import Final
 
 from waitkit.engine.background import LINGER, CannotStart, start_thread
 from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND
 
@@ -51,7 +51,7 @@ class Descriptors:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._selector: selectors.BaseSelector | None = None
         self._always_writable: tuple[int, int] | None = None
         self._running = False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 
 from waitkit.engine.background import LINGER, start_thread
 from waitkit.engine.clock import now
 from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.parking import Parker
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
@@ -56,7 +56,7 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._heap: list[Timer] = []
         self._sequence = itertools.count()
         self._dead = 0
