@@ -259,7 +259,12 @@ class Wait:
     def _describe_at_failure(self) -> str:
         if self._message is None:
             return self._what.what
-        return self._message if isinstance(self._message, str) else str(self._message(self._value_judged))
+        if isinstance(self._message, str):
+            return self._message
+        try:
+            return str(self._message(self._value_judged))
+        except Exception as error:  # noqa: BLE001 - it must not take the place of the error it was to describe
+            return f"{self._what.what} (its message function raised {type(error).__name__}: {error})"
 
     # What subscribers hear.
 
