@@ -187,11 +187,30 @@ def kill_session(child: Child) -> None:
         send(child.pid, KILL)  # also before it has made its session
     if not hasattr(os, "getsid"):
         return
+    before: set[int] = set()
+    while True:
+        # A process that forks while we go through the list has a child we have not seen: go on until nobody is new. Those
+        # killed before may still be listed, as zombies.
+        members = _members_of_session(child.pid)
+        for pid in members:
+            try:
+                os.kill(pid, KILL)
+            except (ProcessLookupError, PermissionError):
+                pass  # it has ended meanwhile; it became another user's, which is not ours to end
+        if members <= before:
+            return
+        before |= members
+
+
+def _members_of_session(session: int) -> set[int]:
+    """The processes of a session, without its leader."""
     import psutil
 
+    members = set()
     for pid in psutil.pids():
         try:
-            if pid != child.pid and os.getsid(pid) == child.pid:
-                os.kill(pid, KILL)
+            if pid != session and os.getsid(pid) == session:
+                members.add(pid)
         except (ProcessLookupError, PermissionError):
-            pass  # it has ended meanwhile; it became another user's, which is not ours to end
+            pass
+    return members
