@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> list[Table]:
     arguments = ["demo"] if options.quick else ["demo", "--with-sleeps"]
     begun = now()
     answer = subprocess.run(
-        [sys.executable, "-m", MODULE, *arguments],
+        [sys.executable, "-P", "-m", MODULE, *arguments],  # -P: not the waitkit of the folder we are in
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

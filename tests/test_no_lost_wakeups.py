@@ -114,3 +114,20 @@ def test_a_value_that_only_passes_is_an_interruption():
     )
     assert held.result() == 5
     flickering.result()
+
+
+def test_one_notify_calls_each_watcher_once():
+    """One ``notify`` looks once for each of hundreds of watchers, though all of them come back to listen for the next."""
+    condition, looks = threading.Condition(), []
+    done = waitkit.Event()
+    watched = notified(condition, lambda: looks.append(1)) | done
+    watching = [Running(wait_for, watched, LIMIT) for _ in range(300)]
+    until(lambda: waiters(condition) == 300)
+    before = len(looks)
+    with condition:
+        condition.notify()
+    until(lambda: len(looks) >= before + 300 and waiters(condition) == 300)
+    assert len(looks) - before <= 300
+    done.set()
+    for thread in watching:
+        thread.result()

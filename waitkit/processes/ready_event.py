@@ -83,4 +83,6 @@ class _ReadyWatch(DescriptorWatch):
         return NOT_YET if listening else Verdict(False, None, self._context.next_look(now))
 
     def seen(self) -> str:
-        return "the child ended its side without setting it" if self._condition.fd is None else ""
+        if self._condition.fd is None and not self._condition.poll():
+            return "the child ended its side without setting it"
+        return ""
