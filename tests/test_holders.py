@@ -37,16 +37,16 @@ def test_listeners_come_first_and_clients_not_at_all() -> None:
     """Connections come after the listener, and a socket that is only connected *to* the port holds nothing of it."""
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        socket.create_connection(server.getsockname()) as client,
+        socket.create_connection(server.getsockname(), source_address=("127.0.0.2", 0)) as client,
         server.accept()[0],
     ):
 
-        def states(port: int) -> list[str]:
+        def found(port: int) -> list[tuple[str, str]]:
             # What another connection left in TIME_WAIT at the same port belongs to nobody.
-            return [holder.state for holder in holders_of(port) if holder.pid == os.getpid()]
+            return [(holder.state, holder.address) for holder in holders_of(port) if holder.pid == os.getpid()]
 
-        assert states(server.getsockname()[1]) == ["LISTEN", "ESTABLISHED"]
-        assert states(client.getsockname()[1]) == ["ESTABLISHED"]
+        assert found(server.getsockname()[1]) == [("LISTEN", "127.0.0.1"), ("ESTABLISHED", "127.0.0.1")]
+        assert found(client.getsockname()[1]) == [("ESTABLISHED", "127.0.0.2")]
 
 
 def test_only_a_few_are_described() -> None:

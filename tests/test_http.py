@@ -141,10 +141,15 @@ def test_no_http() -> None:
     """A server that speaks something else does not do; its words are in the error, in one line."""
 
     def speak(server: socket.socket) -> None:
-        with server.accept()[0] as connection:
-            connection.sendall(b"220 ESMTP here\r\n")
-            connection.recv(1_000)
-        spoken.set()
+        while True:
+            try:
+                connection = server.accept()[0]
+            except OSError:
+                return  # shut down
+            with connection:
+                connection.sendall(b"220 ESMTP here\r\n")
+                connection.recv(1_000)
+            spoken.set()
 
     spoken = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -152,6 +157,7 @@ def test_no_http() -> None:
         thread.start()
         with pytest.raises(WaitFailed) as caught:
             wait_for(http_ok(f"http://127.0.0.1:{server.getsockname()[1]}/"), LONG, unless=spoken)
+        server.shutdown(socket.SHUT_RDWR)
         wait_for(thread, LONG)
     assert "220 esmtp here" in caught.value.last.lower()
     assert caught.value.last == caught.value.last.strip()

@@ -156,15 +156,19 @@ def test_exception_before_it_is_ready() -> None:
 
 def test_not_ready_in_time() -> None:
     """A process that is not ready in time is ended; the error says what was missing and what it had written."""
-    process = managed_process(children.never_ready, ready="event", ready_timeout="1s")
-    with pytest.raises(WaitTimeout) as caught:
-        process.start()
-    message = str(caught.value)
-    assert f"waiting for never_ready (pid {process.pid}) to be ready: its ready_event to be set" in message
+    # On a busy machine a second may not be enough for a new Python to write anything: it then gets more.
+    for patience in (1.0, 5.0, 25.0):
+        process = managed_process(children.never_ready, ready="event", ready_timeout=patience)
+        with pytest.raises(WaitTimeout) as caught:
+            process.start()
+        assert process.exit_code == -signal.SIGTERM
+        assert caught.value.facts.limit == patience
+        message = str(caught.value)
+        assert f"waiting for never_ready (pid {process.pid}) to be ready: its ready_event to be set" in message
+        if "it wrote nothing" not in message:
+            break
     assert "    warming the cache" in message
     assert "    the cache is cold" in message
-    assert caught.value.facts.limit == 1.0
-    assert process.exit_code == -signal.SIGTERM
 
 
 def test_not_ready_in_time_of_several() -> None:
