@@ -11,8 +11,8 @@ import threading
 from concurrent.futures import Future
 
 import pytest
+from support import LIMIT, Running, descriptors, end_if_it_hangs, expect_exit, in_child, until, waiters
 
-from tests.support import LIMIT, Running, descriptors, expect_exit, in_child, until, waiters
 from waitkit import (
     CancelScope,
     Event,
@@ -30,6 +30,12 @@ from waitkit.engine import descriptors as engine
 from waitkit.engine import forks, timers
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
+
+
+def watched():
+    """How many descriptors the thread of this process watches."""
+    selector = engine._descriptors._selector
+    return 0 if selector is None else len(selector.get_map())
 
 
 def use_everything():
@@ -67,7 +73,7 @@ def test_a_child_can_use_everything_while_others_wait_in_the_parent():
     until(
         lambda: len(event._signal) and waiters(plain._cond) and waiters(future._condition) and waiters(items.not_empty)
     )
-    until(lambda: len(engine._descriptors._selector.get_map()) >= 2)
+    until(lambda: watched() >= 2)
 
     in_child(use_everything)
 
@@ -157,13 +163,15 @@ def test_a_forking_wait_hears_again_in_the_child(kind):
         if len(looks) == 2:
             pid.append(os.fork())
             if pid == [0]:
+                end_if_it_hangs(LIMIT)
                 Running(lambda: (wait_for(after("30ms")), happens()))
         return bool(pid) and pid != [0]  # the parent is done; the child waits for the rest
 
     try:
         with scope:
-            # looked at only when something happens: a wake-up that is lost is not made good by polling
-            wait_for(any_of(awaited, notified(condition, forks)), LIMIT)
+            # looked at only when something happens, and without a limit: neither polling nor a last look at the
+            # deadline makes good what is lost
+            wait_for(any_of(awaited, notified(condition, forks)), None)
     except BaseException:
         if pid == [0]:
             os._exit(1)
@@ -196,7 +204,7 @@ def test_a_lock_held_at_the_fork_does_not_stop_the_child():
     """A child whose wait listened to a descriptor goes on, even where the listening thread held its lock at the fork."""
     reader, writer = os.pipe()
     inside, leave, pid, looks = threading.Event(), threading.Event(), [], []
-    owner = engine._descriptors
+    owner, holding = engine._descriptors, []
 
     def holds():
         with owner._lock:
@@ -210,18 +218,17 @@ def test_a_lock_held_at_the_fork_does_not_stop_the_child():
             assert inside.wait(LIMIT)
             pid.append(os.fork())
             if pid == [0]:
-                import signal
-
-                signal.alarm(2)
+                end_if_it_hangs(3)
             leave.set()
         return len(looks) > 5
 
-    holding = []
+    code = 1
     try:
-        wait_for(any_of(readable(reader), forks), LIMIT)
+        wait_for(any_of(readable(reader), forks), None)
+        code = 0
     finally:
         if pid == [0]:
-            os._exit(0)
+            os._exit(code)
     holding[0].result()
     os.close(reader)
     os.close(writer)
@@ -232,7 +239,7 @@ def test_a_child_inherits_no_descriptors_of_the_engine():
     """The selector and its pipe are closed in the child."""
     reader, writer = os.pipe()
     waiting = Running(wait_for, readable(reader), LIMIT)
-    until(lambda: engine._descriptors._selector is not None and len(engine._descriptors._selector.get_map()) >= 1)
+    until(watched)
     count = descriptors()
     in_child(
         lambda: _equal(descriptors(), count - 3 + 2)

@@ -9,8 +9,8 @@ import sys
 import threading
 
 import pytest
+from support import LIMIT, Running, handler, nudges, send_to_main, until, waiters
 
-from tests.support import LIMIT, Running, handler, nudges, send_to_main, until, waiters
 from waitkit import (
     CancelScope,
     Event,

@@ -8,8 +8,8 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import LIMIT, Running, together, until
 
-from tests.support import LIMIT, Running, together, until
 from waitkit import Event, wait_for
 from waitkit.engine import background, timers
 from waitkit.engine.clock import now
@@ -156,3 +156,55 @@ def test_timers_and_their_end_do_not_race(own, monkeypatch):
             wait_for(done, LIMIT)
 
     Running(rounds).result()
+
+
+class LyingLock:
+    """A lock after whose release something happens, if it is the thread of the timers that releases it."""
+
+    def __init__(self, lock, happens):
+        self._lock, self._happens = lock, happens
+
+    def __enter__(self):
+        return self._lock.__enter__()
+
+    def __exit__(self, *exc):
+        self._lock.__exit__(*exc)
+        if threading.current_thread().name == "waitkit-timers":
+            self._happens()
+
+
+@pytest.mark.parametrize("moment", range(1, 6))
+def test_a_timer_that_comes_when_the_thread_lets_go_of_its_lock(own, monkeypatch, moment):
+    """A timer that comes at any release of the lock fires, be it the last before the idle thread ends."""
+    monkeypatch.setattr(timers, "LINGER", 0)
+    event, releases = Event(), []
+
+    def adds():
+        releases.append(1)
+        if len(releases) == moment:
+            own.call_at(now(), event.set)
+
+    own._lock = LyingLock(own._lock, adds)
+    own.call_at(now(), lambda: None)
+    until(lambda: len(releases) >= min(moment, 3))
+    if len(releases) < moment:
+        own.call_at(now(), lambda: None)
+    wait_for(event, LIMIT)
+
+
+def test_a_timer_that_comes_after_the_very_last_look(own, monkeypatch):
+    """A timer that comes between the decision of the thread to end and its end is not forgotten."""
+    monkeypatch.setattr(timers, "LINGER", 0)
+    event, decided = Event(), []
+    ended = own._ended
+
+    def lets_a_timer_in(idle_until):
+        over = ended(idle_until)
+        if over and not decided:
+            decided.append(1)
+            own.call_at(now(), event.set)
+        return over
+
+    monkeypatch.setattr(own, "_ended", lets_a_timer_in)
+    own.call_at(now(), lambda: None)
+    wait_for(event, LIMIT)

@@ -7,11 +7,12 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import LIMIT, JumpingClock, Running, together, until
 
-from tests.support import LIMIT, JumpingClock, Running, together, until
 from waitkit import (
     AnyHeld,
     Cancelled,
+    CancelScope,
     Event,
     WaitFailed,
     WaitTimeout,
@@ -131,6 +132,16 @@ def test_a_condition_slower_than_its_timeout(jumping):
     assert caught.value.facts.notes == ()
 
 
+def test_a_look_that_outlasts_two_limits_is_blamed_on_the_first(jumping):
+    """Where one slow look goes past the wait's own limit and a scope's, the error is that of the tighter one."""
+    with CancelScope("2s") as scope, pytest.raises(WaitTimeout):
+        wait_for(lambda: jumping.pass_time(5), "1s")
+    assert not scope.cancelled_caught
+    with CancelScope("1s") as scope:
+        wait_for(lambda: jumping.pass_time(5), "2s")
+    assert scope.cancelled_caught
+
+
 def test_what_a_condition_raises_comes_through():
     """An exception that is not ignored ends the wait as it is, also where others are ignored."""
     with pytest.raises(KeyError, match="mine"):
@@ -163,17 +174,22 @@ def test_some_exceptions_are_never_ignored():
 
 
 def test_unless_ends_the_wait_at_once():
-    """A wait whose unless= holds fails at once, and names it; if both hold, the condition wins."""
-    died = Event("the server's death")
-    waiting = Running(wait_for, any_of(Event("a"), Event("b")))
-    waiting = Running(lambda: wait_for(Event("the port"), LIMIT, unless=died))
-    until(lambda: len(died._signal))
+    """A wait without limit ends when its unless= holds, and only that one; if both hold, the condition wins."""
+    died, never = Event("the server's death"), Event("another port")
+    unconcerned = Running(wait_for, never, None)
+    waiting = Running(lambda: wait_for(Event("the port"), None, unless=died))
+    until(lambda: len(died._signal) and len(never._signal))
     died.set()
     with pytest.raises(
         WaitFailed, match="gave up after .* waiting for the port to be set, as first came the server's death"
     ):
         waiting.result()
-    assert wait_for(lambda: 5, unless=lambda: True) == 5
+    assert unconcerned.thread.is_alive()
+    never.set()
+    unconcerned.result()
+    with pytest.raises(WaitFailed, match="as first came the server's death"):
+        wait_for(Event(), None, unless=died)
+    assert wait_for(lambda: 5, None, unless=died) == 5
     with pytest.raises(WaitFailed) as caught:
         wait_for(lambda: 0, 0, unless=lambda: "gone")
     assert caught.value.looks == 1
@@ -204,6 +220,18 @@ def test_a_wait_inside_a_condition():
     assert len(inner_ends) == 3
 
 
+def test_no_lock_is_held_while_looking():
+    """A condition that needs what another wait holds cannot deadlock: nothing is held."""
+    event = Event()
+
+    def looks_from_another_thread():
+        return Running(wait_for, event, LIMIT).result()
+
+    event.set()
+    waits = [lambda: wait_for(looks_from_another_thread, LIMIT)] * 2
+    assert together(*waits) == [True] * 2
+
+
 def test_hundreds_of_threads_wait_for_one_condition():
     """Three hundred threads that share one condition are all woken by one event, each by itself."""
     event = Event()
@@ -213,6 +241,15 @@ def test_hundreds_of_threads_wait_for_one_condition():
     event.set()
     assert [running.result() for running in waiting] == [(True, True)] * 300
     assert len(event._signal) == 0
+
+
+def test_hundreds_of_threads_share_one_combination():
+    """One combined condition with a duration serves two hundred threads, each with a view of its own."""
+    event = Event()
+    condition = (event & (lambda: True)).held_for("1ms")
+    waiting = [Running(wait_for, condition, LIMIT) for _ in range(200)]
+    event.set()
+    assert [running.result() for running in waiting] == [(True, True)] * 200
 
 
 def test_a_shared_condition_keeps_nothing_of_a_wait():

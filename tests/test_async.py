@@ -1,0 +1,180 @@
+"""Awaiting: the loop is never blocked, cancelling leaves nothing, and threads and tasks share their conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+import pytest
+from support import LIMIT, python, waiters
+
+from waitkit import (
+    Cancelled,
+    CancelScope,
+    Event,
+    WaitTimeout,
+    any_of,
+    consistently_async,
+    fail_after,
+    wait_for_async,
+)
+from waitkit.engine import timers
+
+
+def test_the_loop_goes_on():
+    """While one task waits, others run: the waker is a task of the same loop."""
+
+    async def main():
+        event = threading.Event()
+
+        async def sets():
+            await wait_for_async(lambda: waiters(event._cond), LIMIT)
+            event.set()
+
+        held, _ = await asyncio.gather(wait_for_async(event, LIMIT), sets())
+        return held
+
+    assert asyncio.run(main()) is True
+
+
+def test_probes_are_made_in_the_loop():
+    """A callable is called in the thread of the loop, so that it may look at what belongs to the loop."""
+
+    async def main():
+        return await wait_for_async(lambda: threading.current_thread() is threading.main_thread() and "here")
+
+    assert asyncio.run(main()) == "here"
+
+
+def test_a_thousand_tasks_are_woken_by_one_event():
+    """One event wakes a thousand tasks, and none stays subscribed."""
+    event = Event()
+
+    async def main():
+        tasks = [asyncio.create_task(wait_for_async(event, LIMIT)) for _ in range(1_000)]
+        await wait_for_async(lambda: len(event._signal) == 1_000, LIMIT)
+        threading.Thread(target=event.set).start()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(main()) == [True] * 1_000
+    assert len(event._signal) == 0
+
+
+def test_a_deadline_ends_a_task_that_waits():
+    """A timeout and a scope's deadline end an await as they end a wait, each with its own error."""
+
+    async def main():
+        with pytest.raises(WaitTimeout):
+            await wait_for_async(Event(), "2ms")
+        with pytest.raises(WaitTimeout), fail_after("2ms"):
+            await wait_for_async(Event())
+        with CancelScope("2ms") as scope, pytest.raises(Cancelled):
+            await wait_for_async(Event(), None)
+        assert not scope.cancelled_caught
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wait_for_async(Event(), None), 0.002)
+
+    asyncio.run(main())
+
+
+def test_a_scope_is_cancelled_from_another_thread():
+    """cancel() of another thread ends the awaits of all tasks inside the scope."""
+
+    async def main():
+        never = Event()
+        scope = CancelScope()
+
+        async def waits():
+            with scope:
+                await wait_for_async(never, None)
+            return "left"
+
+        tasks = [asyncio.create_task(waits()) for _ in range(20)]
+        await wait_for_async(lambda: len(never._signal) == 20, LIMIT)
+        threading.Thread(target=scope.cancel).start()
+        assert await asyncio.gather(*tasks) == ["left"] * 20
+        assert len(never._signal) == len(scope.changed) == 0
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_gone_hinders_nobody():
+    """A wait abandoned with its loop does not disturb who sets its event afterwards."""
+    event = Event()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(wait_for_async(event, None))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert len(event._signal) == 1
+    loop.close()
+    event.set()
+    task._log_destroy_pending = False  # that it was abandoned is the point
+    task.get_coro().close()
+    assert len(event._signal) == 0
+
+
+def test_timers_of_tasks_are_dropped():
+    """Awaits that end long before their deadline leave no heap of dead timers behind."""
+
+    async def main():
+        for _ in range(2_000):
+            await wait_for_async(any_of(Event(), _second_look()), "1h")
+
+    asyncio.run(main())
+    assert len(timers._timers._heap) < 200
+
+
+def _second_look():
+    looks = []
+    return lambda: looks.append(1) or len(looks) > 1
+
+
+def test_consistently_in_a_loop():
+    """The async form fails as the other does, and gives what it held with."""
+
+    async def main():
+        assert await consistently_async(lambda: "fine", "5ms") == "fine"
+        with pytest.raises(AssertionError, match="stopped holding"):
+            await consistently_async(lambda: "", "5ms")
+
+    asyncio.run(main())
+
+
+@pytest.mark.xfail(
+    sys.version_info[:2] == (3, 12),
+    reason="a task's deadline needs the timers' thread, and 3.12 starts none in exit handlers",
+)
+def test_awaiting_in_an_exit_handler():
+    """An event loop run by an exit handler can wait with a deadline, though no thread can be started any more."""
+    done = python("""
+        import asyncio, atexit
+        from waitkit import Event, WaitTimeout, wait_for_async
+        async def main():
+            try:
+                await wait_for_async(Event(), "5ms")
+            except WaitTimeout:
+                print("timed out")
+        atexit.register(lambda: asyncio.run(main()))
+        """)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "timed out\n", "")
+
+
+def test_tasks_do_not_see_the_scopes_of_each_other():
+    """A scope entered in one task does not limit another that was made before."""
+
+    async def main():
+        entered, leave = asyncio.Event(), asyncio.Event()
+
+        async def inside():
+            with CancelScope() as scope:
+                scope.cancel()
+                entered.set()
+                await leave.wait()
+
+        task = asyncio.create_task(inside())
+        await entered.wait()
+        assert await wait_for_async(lambda: "free") == "free"
+        leave.set()
+        await task
+
+    asyncio.run(main())
