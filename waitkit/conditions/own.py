@@ -50,6 +50,8 @@ class Event(Condition[bool]):
         self._set = False
         self._changes = 0
         self._signal = Signal()
+        #: notified when it is set and was not; never when it is cleared
+        self.becomes_set = Signal()
 
     @property
     def what(self) -> str:
@@ -72,6 +74,8 @@ class Event(Condition[bool]):
             self._set = to
             self._changes += 1
             self._signal.notify()
+            if to:
+                self.becomes_set.notify()
 
     def watch(self, context: Context) -> Watch:
         return _EventWatch(self, self._signal)

@@ -70,15 +70,15 @@ class EventSet(Condition[bool]):
     """A :class:`threading.Event` that is set. Being cleared notifies nobody, so ``~event`` is looked at from time to time."""
 
     def __init__(self, event: threading.Event) -> None:
-        self._event = event
+        self.event = event
 
     @property
     def what(self) -> str:
-        return f"{_named(self._event)} to be set"
+        return f"{_named(self.event)} to be set"
 
     def watch(self, context: Context) -> Watch:
-        hook = getattr(self._event, "_cond", None)
-        return _HookedWatch(context, (hook,), self._event.is_set, falls_silently=True)
+        hook = getattr(self.event, "_cond", None)
+        return _HookedWatch(context, (hook,), self.event.is_set, falls_silently=True)
 
 
 class SharedEventSet(Condition[bool]):
@@ -89,14 +89,14 @@ class SharedEventSet(Condition[bool]):
     """
 
     def __init__(self, event: Any) -> None:
-        self._event = event
+        self.event = event
 
     @property
     def what(self) -> str:
         return "a multiprocessing.Event to be set"
 
     def watch(self, context: Context) -> Watch:
-        return _HookedWatch(context, (), self._event.is_set)
+        return _HookedWatch(context, (), self.event.is_set)
 
 
 class ItemQueued(Condition[Any]):
