@@ -22,9 +22,22 @@ NAMES = (
     "server_ready",
     "import_time",
     "retry_cost",
+    "pollers",
     "demo_editions",
 )
-PEERS = ("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil")
+PEERS = (
+    "polling2",
+    "waiting",
+    "busypie",
+    "tenacity",
+    "stamina",
+    "backoff",
+    "mirakuru",
+    "pytest-xprocess",
+    "psutil",
+    "apscheduler",
+    "schedule",
+)
 
 
 def main() -> int:
