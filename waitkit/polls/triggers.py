@@ -45,7 +45,9 @@ class Trigger:
     def __init__(self, condition: Condition[Any], context: Context) -> None:
         self._event = _event_of(condition)
         self._level = isinstance(condition, ItemQueued)
-        self._watch: Watch = condition.watch(context)
+        # An event or a queue is asked what it is; of anything else we must learn when it stops, to know when it begins.
+        stays = self._event is not None or self._level
+        self._watch: Watch = condition.watch(context if stays else context.for_both_ways())
         self._token: object = None
         self._signalled = False
         self._held = False
@@ -79,9 +81,11 @@ class Trigger:
             self._signalled = False
         verdict = self._watch.look(now)
         if self._event is not None:
-            if verdict.holds:
+            taken = verdict.holds
+            while verdict.holds:
                 self._event.clear()
-            return verdict.holds or signalled, None if verdict.holds else verdict.again
+                verdict = self._watch.look(now)  # which hears of the next set(): a look that finds it set need not
+            return taken or signalled, verdict.again
         if self._level:
             return verdict.holds and not after_failure, verdict.again
         begins = verdict.holds and (not self._held or verdict.epoch != self._epoch)
