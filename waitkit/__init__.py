@@ -62,6 +62,9 @@ if _TYPE_CHECKING:
     from waitkit.retry.records import Attempt as Attempt
     from waitkit.retry.records import RetryRecord as RetryRecord
     from waitkit.retry.records import current_attempt as current_attempt
+    from waitkit.virtual.block import virtual_clock as virtual_clock
+    from waitkit.virtual.clock import VirtualClockError as VirtualClockError
+    from waitkit.virtual.clock import VirtualDeadlock as VirtualDeadlock
     from waitkit.waiting import consistently as consistently
     from waitkit.waiting import consistently_async as consistently_async
     from waitkit.waiting import wait_for as wait_for
@@ -96,6 +99,8 @@ _HOMES = {
     "Retrying": "retry.api",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
+    "VirtualClockError": "virtual.clock",
+    "VirtualDeadlock": "virtual.clock",
     "WaitFacts": "ground.errors",
     "WaitFailed": "ground.errors",
     "WaitRecord": "ground.records",
@@ -129,6 +134,7 @@ _HOMES = {
     "stop_pollers_on": "polls.ending",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
+    "virtual_clock": "virtual.block",
     "wait_for": "waiting",
     "wait_for_async": "waiting",
     "waits_for": "decorators.waits_for",

@@ -25,6 +25,10 @@ class _Combined(Watch):
     def may_block(self) -> bool:
         return any(watch.may_block for watch in self._watches)
 
+    @property
+    def outside(self) -> bool:
+        return any(watch.outside for watch in self._watches)
+
     def arm(self, wake: Wake) -> None:
         for watch in self._watches:
             watch.arm(wake)

@@ -36,6 +36,10 @@ class DescriptorWatch(Watch):
         self._wake: Wake | None = None
         self._subscription: DescriptorSubscription | None = None
 
+    @property
+    def outside(self) -> bool:
+        return True
+
     def arm(self, wake: Wake) -> None:
         self._wake = wake
 

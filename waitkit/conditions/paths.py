@@ -32,6 +32,10 @@ class _PathWatch(Watch):
         self._context = context
         self._trouble = ""
 
+    @property
+    def outside(self) -> bool:
+        return True
+
     def look(self, now: Nanoseconds) -> Verdict:
         try:
             os.lstat(self._path)

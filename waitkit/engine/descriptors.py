@@ -74,7 +74,7 @@ class Descriptors:
             if not self._running:
                 self._running = True
                 try:
-                    start_thread("descriptors", self._run)
+                    start_thread("descriptors", self._run, real=True)
                 except BaseException:
                     self._running = False
                     self._register(fd, others)

@@ -8,10 +8,10 @@ from waitkit.engine import forks
 from waitkit.engine.clock import current_clock
 from waitkit.ground.durations import Nanoseconds
 
-__all__ = ["Parker"]
+__all__ = ["Parker", "Place"]
 
 
-class _Place(threading.Condition):
+class Place(threading.Condition):
     """A ``Condition`` whose wake-up survives a signal handler that runs between "am I woken?" and the rest.
 
     A handler runs in the main thread between any two bytecodes. If it wakes the very thread it interrupts after
@@ -24,6 +24,10 @@ class _Place(threading.Condition):
         # The RLock's own method was put on the instance; without it, lookup finds the one below.
         self.__dict__.pop("_release_save", None)
         self.woken = False
+        #: what its thread waits for, for a clock that has to explain why time stands still
+        self.purpose: object = None
+        #: its thread has nothing to do, and would end after a while: no reason for time to pass
+        self.idle = False
 
     def _release_save(self) -> object:
         if self.woken:
@@ -43,8 +47,9 @@ class Parker:
 
     __slots__ = ("_clock", "_generation", "_place")
 
-    def __init__(self) -> None:
-        self._place = _Place()
+    def __init__(self, purpose: object = None) -> None:
+        self._place = Place()
+        self._place.purpose = purpose
         self._generation = forks.current
         self._clock = current_clock()
 
@@ -59,7 +64,8 @@ class Parker:
         if self._generation != forks.current:
             # The process forked since the last look. Wake-ups meant for us may have gone to the parent's copy:
             # have the caller look again before it rests.
-            self._place = _Place()
+            purpose, self._place = self._place.purpose, Place()
+            self._place.purpose = purpose
             self._generation = forks.current
             return True
         place = self._place
@@ -68,6 +74,12 @@ class Parker:
                 self._clock.rest(place, until)
             woken, place.woken = place.woken, False
         return woken
+
+    def linger(self, until: Nanoseconds) -> None:
+        """As :meth:`park`, for a thread of waitkit's own that has nothing to do: a virtual clock lets no time pass for it."""
+        self._place.idle = True
+        self.park(until)
+        self._place.idle = False
 
     def unpark(self) -> None:
         """Wake the thread parked here, or have its next park return at once."""

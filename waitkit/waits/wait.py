@@ -132,6 +132,17 @@ class Wait:
         """Whether a look may take its time, so that an event loop should not make it."""
         return self._watch.may_block or (self._unless_watch is not None and self._unless_watch.may_block)
 
+    @property
+    def outside(self) -> bool:
+        """Whether something outside of this program is awaited, which takes real time."""
+        return self._watch.outside or (self._unless_watch is not None and self._unless_watch.outside)
+
+    def describe(self) -> str:
+        """What is awaited, and what was seen of it."""
+        saw = self._watch.seen()
+        what = self._message if isinstance(self._message, str) else self._what.what
+        return f"{what}{f' (last: {saw})' if saw else ''}"
+
     def arm(self, wake: Wake) -> None:
         """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened."""
         self._armed = wake

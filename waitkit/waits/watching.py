@@ -106,6 +106,11 @@ class Watch:
         """Whether a look talks to something that may take its time; an event loop then looks from another thread."""
         return False
 
+    @property
+    def outside(self) -> bool:
+        """Whether what it looks at changes outside of this program (a process, a socket, a file), so in real time."""
+        return False
+
     def arm(self, wake: Wake) -> None:
         """From now on call *wake* whenever another look is worth while. Not called where the first look suffices."""
 

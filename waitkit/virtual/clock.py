@@ -1,0 +1,429 @@
+"""The virtual clock: who takes part, who may run, and when time may pass.
+
+The rules, each of which a test holds it to:
+
+- Threads *take part*: the one that enters the block, all that are started inside (the parent counts its child before it
+  runs), work given to a ``ThreadPoolExecutor``, and any other thread from its first wait on. One of them runs at a time; the
+  others are parked in a wait, or ready, in a queue. So a test runs the same way each time.
+- Whoever wakes a thread puts it into that queue *before* it can run: between a wake-up and the moment the woken thread runs,
+  time cannot pass.
+- Time passes only when nobody runs and nobody is ready: then it jumps to the earliest due time, and wakes that one entry;
+  of equal times, the one that came first.
+- Where a thread waits for something outside of the program (a process, a socket, a file), time does not jump: it passes as
+  fast as real time, until the wait has ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+import threading
+import time
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from waitkit.engine.parking import Place
+from waitkit.ground.durations import SECOND, Nanoseconds
+from waitkit.ground.errors import WaitkitError
+
+__all__ = ["Crew", "Seat", "VirtualClock", "VirtualClockError", "VirtualDeadlock"]
+
+#: Real time, whatever is done to the module ``time`` later.
+real_now: Final = time.monotonic_ns
+
+
+class VirtualClockError(WaitkitError):
+    """Virtual time cannot go on: a thread that takes part blocks outside of waitkit, or was left behind."""
+
+
+class VirtualDeadlock(VirtualClockError):
+    """Every thread that takes part waits, and nothing is due that could end a wait."""
+
+
+for _public in (VirtualClockError, VirtualDeadlock):
+    _public.__module__ = "waitkit"
+
+
+class Crew:
+    """The threads of an executor: so many pieces of its work can be in progress at a time."""
+
+    __slots__ = ("busy", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.busy = 0
+
+
+class Seat:
+    """One thread that is parked, ready, or about to take part. It may run when its baton is released."""
+
+    __slots__ = ("_baton", "crew", "due", "error", "place", "thread", "until_parked")
+
+    def __init__(self, thread: int, place: Place | None = None, due: Nanoseconds | None = None) -> None:
+        self.thread = thread
+        #: where it is parked; ``None``: it is not, and never was
+        self.place = place
+        self.due = due
+        #: what it finds when it goes on
+        self.error: BaseException | None = None
+        #: for work of an executor, which is ready only when one of its threads is free
+        self.crew: Crew | None = None
+        #: it waits for so many others to be parked
+        self.until_parked: int | None = None
+        self._baton = allocate_lock()
+        self._baton.acquire()
+
+    def take_turn(self) -> None:
+        """Block until it is this thread's turn."""
+        self._baton.acquire()
+
+    def give_turn(self) -> None:
+        """Let it run."""
+        self._baton.release()
+
+
+class VirtualClock:
+    """A clock of which waitkit's waits see nothing but :class:`waitkit.engine.clock.Clock`; made by ``virtual_clock()``.
+
+    ``_lock`` guards all that follows. It is re-entrant, because a signal handler may wake somebody; it is a leaf but for the
+    lock of the place that a thread rests at, which is taken before it.
+    """
+
+    def __init__(self, *, auto: bool, real_things: bool, seed: int | None) -> None:
+        self._auto = auto
+        self._real_things = real_things
+        self.start: Final = random.Random(seed).randrange(10**6 * SECOND, 10**7 * SECOND)  # noqa: S311 - nothing secret
+        self._now = self.start
+        self._lock = threading.RLock()
+        self._running: set[int] = set()
+        self._ready: deque[Seat] = deque()
+        self._parked: dict[Place, Seat] = {}
+        self._due: list[tuple[Nanoseconds, int, Seat]] = []
+        self._sequence = itertools.count()
+        self._members: set[int] = set()
+        self._held = 0
+        self._limits: list[Nanoseconds] = []
+        self._real_since: Nanoseconds | None = None
+        self._closed = False
+        #: counts everything that happens; where it stands still, nothing does
+        self.progress = 0
+        #: called after each jump, with the new instant
+        self.on_jump: Callable[[Nanoseconds], None] | None = None
+        #: makes the error of a deadlock
+        self.explain: Callable[[], str] = str
+
+    # What waits see: the protocol of a clock.
+
+    def now(self) -> Nanoseconds:
+        since = self._real_since
+        return self._now if since is None else self._now + real_now() - since
+
+    def rest(self, place: Any, until: Nanoseconds | None) -> None:
+        seat = Seat(threading.get_ident(), place, None if place.idle else until)
+        with self._lock:
+            if self._closed:
+                raise VirtualClockError("the virtual clock that this wait began on was left")
+            self._members.add(seat.thread)
+            self._park(seat)
+            if place.woken:  # by a signal handler, before anybody could know that we rest
+                self._make_ready(seat)
+            self._leave_turn(seat.thread)
+        held = place._release_save()
+        try:
+            seat.take_turn()
+        except BaseException:  # Ctrl-C
+            self._interrupted(seat)
+            raise
+        finally:
+            place._acquire_restore(held)
+        if seat.error is not None:
+            raise seat.error
+
+    def notify(self, place: Any) -> None:
+        with self._lock:
+            seat = self._parked.get(place)
+            if seat is not None:
+                self._make_ready(seat)
+                self._go_on()
+
+    # Turns.
+
+    def _park(self, seat: Seat) -> None:
+        assert seat.place is not None
+        self._parked[seat.place] = seat
+        if seat.due is not None:
+            heapq.heappush(self._due, (seat.due, next(self._sequence), seat))
+
+    def _make_ready(self, seat: Seat) -> None:
+        self._pass_real_time()
+        if seat.place is not None:
+            self._parked.pop(seat.place, None)
+            seat.place = None  # its entry among those that are due is dead
+        self._ready.append(seat)
+
+    def _leave_turn(self, thread: int) -> None:
+        self._running.discard(thread)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Where nobody runs, let the next one; where nobody is ready, let time pass."""
+        self.progress += 1
+        while not self._running and not self._closed:
+            seat = self._next()
+            if seat is not None:
+                self._run(seat)
+            elif not self._let_time_pass():
+                return
+
+    def _next(self) -> Seat | None:
+        for seat in self._ready:
+            if seat.crew is None or seat.crew.busy < seat.crew.size:
+                self._ready.remove(seat)
+                return seat
+        return None
+
+    def _run(self, seat: Seat) -> None:
+        if seat.crew is not None:
+            seat.crew.busy += 1
+        self._running.add(seat.thread)
+        seat.give_turn()
+
+    def let_another_run(self) -> None:
+        """Give a turn beside those that run but make no progress: one of them may need what a ready one holds."""
+        with self._lock:
+            seat = self._next()
+            if seat is not None:
+                self.progress += 1
+                self._run(seat)
+
+    def _interrupted(self, seat: Seat) -> None:
+        with self._lock:
+            if seat in self._ready:
+                self._ready.remove(seat)
+            elif seat.place is not None:
+                self._parked.pop(seat.place, None)
+                seat.place = None
+            self._running.add(seat.thread)
+
+    # Time.
+
+    def _let_time_pass(self) -> bool:
+        """Nobody runs and nobody is ready. True where somebody is now."""
+        for seat in list(self._parked.values()):
+            if seat.until_parked is not None and self.parked_others(seat) >= seat.until_parked:
+                self._make_ready(seat)
+                return True
+        if self._held:
+            return False
+        while self._due and self._due[0][2].place is None:
+            heapq.heappop(self._due)
+        if self.something_ends:
+            return False
+        if self._real_things and any(_is(place, "outside") for place in self._parked):
+            if self._real_since is None:
+                self._real_since = real_now()
+            return False
+        if not self._due:
+            return self._fail_all()
+        due, _, seat = self._due[0]
+        if not self._auto and not any(limit >= due for limit in self._limits):
+            return self._fail_all()
+        heapq.heappop(self._due)
+        self._now = max(self._now, due)
+        self._make_ready(seat)
+        if self.on_jump is not None:
+            self.on_jump(self._now)
+        return True
+
+    def _pass_real_time(self) -> None:
+        """Something happens while real time passes: stop at this instant."""
+        if self._real_since is not None:
+            self._now, self._real_since = self.now(), None
+            if self.on_jump is not None:
+                self.on_jump(self._now)
+
+    def real_delay(self) -> Nanoseconds | None:
+        """While real time passes: how long until the earliest entry is due; else ``None``."""
+        with self._lock:
+            if self._real_since is None:
+                return None
+            while self._due and self._due[0][2].place is None:
+                heapq.heappop(self._due)
+            return max(0, self._due[0][0] - self.now()) if self._due else 3_600 * SECOND
+
+    def fire_in_real_time(self) -> None:
+        """Wake the earliest entry that has become due while real time passed."""
+        with self._lock:
+            if self._real_since is not None and self._due and self._due[0][0] <= self.now():
+                seat = heapq.heappop(self._due)[2]
+                if seat.place is not None:
+                    self._make_ready(seat)
+                self._go_on()
+
+    def _fail_all(self) -> bool:
+        """All wait, and nothing is due: end the waits, except those of threads of waitkit's own that have nothing to do."""
+        waiting = [seat for place, seat in self._parked.items() if not place.idle]
+        if not waiting:
+            return False
+        return self.fail(VirtualDeadlock, self.explain(), waiting)
+
+    def fail(self, kind: type[VirtualClockError], message: str, seats: list[Seat] | None = None) -> bool:
+        """End these waits, or all, with an error."""
+        with self._lock:
+            for seat in seats if seats is not None else list(self._parked.values()):
+                seat.error = kind(message)
+                self._make_ready(seat)
+            return True
+
+    # Those who take part.
+
+    def is_member(self) -> bool:
+        """Whether the calling thread takes part."""
+        return threading.get_ident() in self._members
+
+    def enter(self) -> None:
+        """The calling thread takes part, and runs."""
+        with self._lock:
+            self._members.add(threading.get_ident())
+            self._running.add(threading.get_ident())
+
+    def expect(self, crew: Crew | None = None) -> Seat:
+        """Something will run that takes part: it has its place in the queue from now on."""
+        with self._lock:
+            seat = Seat(-next(self._sequence) - 1)  # no thread yet
+            seat.crew = crew
+            self._ready.append(seat)
+            return seat
+
+    def begin(self, seat: Seat) -> None:
+        """The calling thread is what was expected. Returns when it may run."""
+        here = threading.get_ident()
+        with self._lock:
+            self._members.add(here)
+            if seat.thread in self._running:  # its turn came before it did
+                self._running.discard(seat.thread)
+                self._running.add(here)
+            seat.thread = here
+        seat.take_turn()
+
+    def forget(self, seat: Seat) -> None:
+        """What was expected does not come."""
+        with self._lock:
+            if seat in self._ready:
+                self._ready.remove(seat)
+            else:
+                self._leave_turn(seat.thread)
+
+    def end(self, seat: Seat) -> None:
+        """The calling thread no longer takes part."""
+        with self._lock:
+            if seat.crew is not None:
+                seat.crew.busy -= 1
+            self._members.discard(threading.get_ident())
+            self._leave_turn(threading.get_ident())
+
+    def drop(self, thread: int) -> None:
+        """A thread that took part without having been started inside is no more."""
+        with self._lock:
+            self._members.discard(thread)
+            self._leave_turn(thread)
+
+    def hold(self) -> None:
+        """The calling thread runs, but is not waited for, and time stands still until :meth:`release`."""
+        with self._lock:
+            self._held += 1
+            self._leave_turn(threading.get_ident())
+
+    def release(self) -> None:
+        """End a :meth:`hold`. Returns when it is this thread's turn."""
+        seat = Seat(threading.get_ident())
+        with self._lock:
+            self._held -= 1
+            self._ready.append(seat)
+            self._go_on()
+        seat.take_turn()
+
+    def allow_until(self, limit: Nanoseconds) -> None:
+        """Time may pass up to this instant, where it does not by itself."""
+        with self._lock:
+            self._limits.append(limit)
+
+    def disallow(self, limit: Nanoseconds) -> None:
+        """End what :meth:`allow_until` began."""
+        with self._lock:
+            self._limits.remove(limit)
+
+    def rest_until_parked(self, count: int) -> None:
+        """Return when so many other threads are parked, and none runs."""
+        place = Place()
+        place.purpose = f"{count} threads to wait"
+        seat = Seat(threading.get_ident(), place)
+        seat.until_parked = count
+        with self._lock:
+            self._park(seat)
+            self._leave_turn(seat.thread)
+        try:
+            seat.take_turn()
+        except BaseException:
+            self._interrupted(seat)
+            raise
+        if seat.error is not None:
+            raise seat.error
+
+    def parked_others(self, than: Seat | None = None) -> int:
+        """How many threads wait, those of waitkit's own that have nothing to do not counted."""
+        return sum(not place.idle for place, seat in self._parked.items() if seat is not than)
+
+    def parked(self) -> list[tuple[int, Place]]:
+        """The threads that wait, and where."""
+        with self._lock:
+            return [(seat.thread, place) for place, seat in self._parked.items()]
+
+    def running(self) -> list[int]:
+        """The threads whose turn it is."""
+        with self._lock:
+            return [thread for thread in self._running if thread > 0]
+
+    @property
+    def something_ends(self) -> bool:
+        """Whether somebody waits for what is about to happen without him, and needs no time."""
+        return any(_is(place, "ends_by_itself") for place in self._parked)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether somebody is ready while another runs."""
+        return bool(self._ready) and bool(self._running)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits, or is ready, for whom those that run stand in the way."""
+        return bool(self._ready) or self.parked_others() > 0
+
+    def close(self) -> list[int]:
+        """The end: every wait ends with an error. Returns the threads that still wait."""
+        with self._lock:
+            ours = {thread.ident for thread in threading.enumerate() if thread.name.startswith("waitkit-")}
+            left = [seat.thread for seat in self._parked.values() if seat.thread not in ours]
+            self.fail(VirtualClockError, "the virtual clock that this wait began on was left")
+            self._closed = True
+            self._pass_real_time()
+            for seat in list(self._ready):
+                self._run(seat)
+            self._ready.clear()
+            return left
+
+    def forget_others(self) -> None:
+        """A forked child: of all threads only the caller exists."""
+        self._lock = threading.RLock()
+        here = threading.get_ident()
+        self._members, self._running, self._held = {here}, {here}, 0
+        self._parked, self._due = {}, []
+        self._ready.clear()
+
+
+def _is(place: Place, what: str) -> bool:
+    """What a thread waits for says of itself that it is ``outside`` of the program, or that it ``ends_by_itself`` at last."""
+    return bool(getattr(place.purpose, what, False))
