@@ -8,7 +8,7 @@ import selectors
 from typing import Final, Protocol
 
 from waitkit.conditions.condition import Condition
-from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
+from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, descriptor_subscription
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
@@ -45,9 +45,11 @@ class DescriptorWatch(Watch):
             return False
         if self._subscription is not None and self._subscription.live:
             return True
+        self._subscription = subscription = descriptor_subscription(fd, self._wake, write=write)
         try:
-            self._subscription = watch_descriptor(fd, self._wake, write=write)
+            subscription.begin()
         except (CannotStart, PermissionError):  # EPERM: a regular file, which is always ready and never watched
+            self._subscription = None
             return False
         return True
 
