@@ -150,6 +150,10 @@ def test_leaving_the_block_by_an_exception(jumping):
         turn.wait()
         raise LookupError
     assert limiter.delay() == pytest.approx(60)
+    idle = RateLimiter("1/min")
+    with pytest.raises(LookupError), idle.reserve():
+        raise LookupError
+    assert idle.delay() == pytest.approx(60), "its turn had come at once, and its delay may have been acted upon"
     with limiter.reserve():
         pass
     assert limiter.delay() == pytest.approx(120), "left without an exception, it stays"
@@ -262,11 +266,12 @@ def test_penalize_and_change_move_it(jumping):
     """A pause moves those who have reserved behind it, one interval apart; other rates give them other times."""
     limiter = RateLimiter("1/s", burst=3)
     limiter.acquire(3)
-    turns = [limiter.reserve() for _ in range(3)]
+    turns = [limiter.reserve(), limiter.reserve(timeout="2s"), limiter.reserve()]
     limiter.penalize("30s")
     assert [turn.delay for turn in turns] == pytest.approx([30, 31, 32])
     limiter.change("10/s", burst=3)
     assert [turn.delay for turn in turns] == pytest.approx([30, 30.1, 30.2])
+    turns[1].wait()
     limiter.reserve(3)
     with pytest.raises(ValueError, match="someone waits for 3 tokens"):
         limiter.change("10/s", burst=2)
@@ -349,7 +354,7 @@ class Model:
 
     def __init__(self, clock: JumpingClock) -> None:
         self.clock = clock
-        self.limiter = RateLimiter(_rate(0))
+        self.limiter = RateLimiter(_rate(0), SECOND_RATE)
         self.changes = [(clock.now(), RATES[0])]
         self.granted: list[tuple[int, int]] = []
         self.open: list[Reservation] = []
@@ -386,7 +391,7 @@ class Model:
         assert all(turn._turn.due >= self.closed for turn in self.open)
 
     def change(self, which: int) -> None:
-        self.limiter.change(_rate(which))
+        self.limiter.change(_rate(which), SECOND_RATE)
         self.changes.append((self.clock.now(), RATES[which]))
 
     def pass_(self, milliseconds: int) -> None:
@@ -402,6 +407,9 @@ class Model:
                 bursts.append(burst)
             total += Fraction(count * max(0, min(end, until_) - max(start, since)), period * SECOND)
         return max(bursts) + total
+
+
+SECOND_RATE = Rate("5/2s", 8)
 
 
 def _rate(which: int) -> Rate:
@@ -432,3 +440,4 @@ def test_never_more_than_allowed_whatever_is_done(script):
         for at, tokens in granted[first:]:
             total += tokens
             assert total <= model.allowed(granted[first][0], at)
+            assert total <= 8 + Fraction(5 * (at - granted[first][0]), 2 * SECOND)
