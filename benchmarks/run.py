@@ -22,9 +22,13 @@ NAMES = (
     "server_ready",
     "import_time",
     "retry_cost",
+    "rate_limits",
     "demo_editions",
 )
-PEERS = ("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil")
+PEERS = (
+    *("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil"),
+    *("pyrate-limiter", "limits", "aiolimiter", "ratelimit"),
+)
 
 
 def main() -> int:
