@@ -180,7 +180,19 @@ class TurnQueue:
                 with self._desk:
                     _, moved = self._give_back(turn)
         finally:
-            _wake([*moved, *self._first()] if first else moved)
+            _wake([*moved, *self._hand_on()] if first else moved)
+
+    def _hand_on(self) -> list[Turn]:
+        """Who is first now. Where that is cheap it gets its slot at once, so that the time until its thread runs is not lost."""
+        first = self._first()
+        if first and not self.store.may_block:
+            with self._desk:
+                turn = first[0]
+                if turn.slot is None and turn.refused is None:
+                    self._take(turn)
+                    if turn.gone:  # it left at the same time, and may not have seen the slot
+                        self._give_back(turn)
+        return first
 
     # Reservations.
 
