@@ -6,6 +6,7 @@ import asyncio
 import math
 import subprocess
 import sys
+import threading
 
 import pytest
 from rate_stores import SqliteStore
@@ -229,6 +230,40 @@ def test_two_processes(tmp_path):
     for first in range(50):
         for last in range(first, 50):
             assert last - first + 1 <= 3 + 2 + math.ceil(100 * (times[last] - times[first]) / 1e9)
+
+
+@pytest.mark.parametrize("form", ["left", "cancelled"])
+def test_a_reservation_in_a_loop_is_given_back_in_a_thread(tmp_path, form):
+    """A block that is left early in a coroutine gives its place back, without the loop asking the store."""
+    store = SqliteStore(tmp_path / "state.db")
+    limiter = RateLimiter("1/h", store=store)
+    limiter.acquire()
+    cancel, threads = store.cancel, []
+
+    def noting(slot):
+        threads.append(threading.current_thread())
+        return cancel(slot)
+
+    store.cancel = noting
+
+    async def leaves() -> None:
+        async with limiter.reserve() as turn:
+            if form == "left":
+                raise LookupError
+            await turn.wait_async()
+
+    async def main() -> None:
+        task = asyncio.ensure_future(leaves())
+        await asyncio.sleep(0)
+        if form == "cancelled":
+            task.cancel()
+        await asyncio.wait([task])
+        assert isinstance(await asyncio.gather(task, return_exceptions=True), list)
+
+    asyncio.run(main())
+    assert threads
+    assert threading.current_thread() not in threads
+    assert limiter.delay() <= 3600
 
 
 def test_decorator_with_a_store(jumping, store):

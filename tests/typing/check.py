@@ -60,6 +60,7 @@ def pyright(_folder: Path) -> dict[tuple[str, int], str]:
     }
 
 
+@pytest.mark.timeout(400)  # the first run of pyright installs it
 @pytest.mark.parametrize("checker", [mypy, pyright], ids=["mypy", "pyright"])
 def test_errors_where_they_are_marked(checker, tmp_path):
     """Each marked line is an error, and no other is: all that is right is accepted with its exact type."""

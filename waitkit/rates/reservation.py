@@ -88,7 +88,14 @@ class Reservation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, trace)
+        if error is None or self._turn.due <= now():
+            return
+        if self._queue.store.may_block:
+            import asyncio
+
+            await asyncio.get_running_loop().run_in_executor(None, self.cancel)
+        else:
+            self.cancel()
 
     def __repr__(self) -> str:
         turn = self._turn

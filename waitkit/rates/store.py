@@ -88,7 +88,11 @@ class Store:
         raise NotImplementedError
 
     def change(self, rates: Sequence[Rate]) -> None:
-        """Go on with other rates, as many as before; the tokens that are there stay there. Receipts lose their worth."""
+        """Go on with other rates, as many as before; the tokens that are there stay there. Receipts lose their worth.
+
+        Raises:
+            ValueError: there are more or fewer than before.
+        """
         raise NotImplementedError
 
     def full(self) -> bool:
@@ -171,6 +175,8 @@ class InProcessStore(Store):
 
     def change(self, rates: Sequence[Rate]) -> None:
         with self._lock:
+            if len(rates) != len(self._buckets):
+                raise ValueError(f"the store has {len(self._buckets)} rates: give as many, not {len(rates)}")
             instant = now()
             for bucket, rate in zip(self._buckets, rates, strict=True):
                 bucket.change(rate, instant)

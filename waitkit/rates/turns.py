@@ -1,9 +1,10 @@
 """Who goes next: the queue of one limiter, between those that wait and the store that knows the times.
 
-Those that wait stand in ``_line``. Only the first of them has a slot at the store, and so a time to wait for; it hands on when it
-goes. Who leaves the line before has cost nothing. A reservation is told its time when it is made, so it needs its slot then: and
-before it, all that stand in the line get theirs, in their order. Slots are kept in ``_held`` until they have come: where
-one is given back, those behind it are given back too, the last first, and taken again; they move up.
+Those that wait stand in ``_line``. Only the first of them has a slot at the store, and so a time to wait for, beside their own
+timeouts; it hands on when it goes. Who leaves the line before has cost nothing. A reservation is told its time when it is made,
+so it needs its slot then: and before it, all that stand in the line get theirs, in their order. Whoever waits for a reservation
+has a timer of its own. Slots are kept in ``_held`` until they have come: where one is given back, those behind it are given back
+too, the last first, and taken again; they move up.
 
 A slot is charged for the instant at which it comes. A thread runs a little later; the next slot is then counted from the
 instant, not from the thread, as long as no more than one interval was lost. So the rate is kept in full.
@@ -154,6 +155,7 @@ class TurnQueue:
     def _look_first(self, turn: Turn) -> Nanoseconds:
         with self._desk:
             if turn.slot is None and turn.refused is None:
+                self._drop_what_has_come()
                 self._take(turn)
             if turn.refused is not None:
                 raise self._exceeded(turn.tokens, turn.refused.wait)
@@ -206,6 +208,7 @@ class TurnQueue:
         refused: list[Turn] = []
         try:
             with self._desk:
+                self._drop_what_has_come()
                 with self._lock:
                     before = [other for other in self._line if other.slot is None and other.refused is None]
                 if before and turn.deadline is not None:
@@ -289,7 +292,6 @@ class TurnQueue:
     # At the desk.
 
     def _take(self, turn: Turn) -> None:
-        self._drop_what_has_come()
         longest = None if turn.deadline is None else max(0, turn.deadline - now())
         slot = self.store.reserve(turn.tokens, longest)
         if slot.receipt is None or slot.wait is None:
@@ -310,7 +312,10 @@ class TurnQueue:
         if slot is None:
             return False, []
         turn.slot = None
-        place = self._held.index(turn) if turn in self._held else -1
+        try:
+            place = self._held.index(turn)
+        except ValueError:  # its time has passed
+            place = -1
         loose = self._free(place + 1)
         if place >= 0:
             del self._held[place]
