@@ -277,6 +277,19 @@ def test_penalize_and_change_move_it(jumping):
         limiter.change("10/s", burst=2)
 
 
+def test_what_has_come_stays(jumping):
+    """A turn that has come is not moved by anything that happens later, whether it was waited for or not."""
+    limiter = RateLimiter("1/s", burst=2)
+    come = [limiter.reserve(), limiter.reserve()]
+    to_come = limiter.reserve()
+    limiter.penalize("10s")
+    assert [turn.delay for turn in (*come, to_come)] == pytest.approx([0, 0, 10])
+    limiter.change("1/min", burst=2)
+    assert [turn.delay for turn in (*come, to_come)] == pytest.approx([0, 0, 60])
+    for turn in come:
+        turn.wait()
+
+
 def test_cancelling_after_a_pause_keeps_the_pause(jumping):
     """What comes back does not come before the end of a pause."""
     limiter = RateLimiter("1/s", burst=100)

@@ -137,6 +137,10 @@ def test_places_behind_a_slot_of_another(jumping, tmp_path):
     later = one.reserve()
     one.penalize("10s")
     assert [theirs.delay, later.delay] == pytest.approx([2, 10])
+    stands, theirs = one.reserve(), other.reserve()
+    assert [stands.delay, theirs.delay] == pytest.approx([11, 12])
+    one.penalize("20s")
+    assert [stands.delay, theirs.delay] == pytest.approx([20, 12]), "what it cannot take anew it holds back"
 
 
 def test_the_loop_goes_on_while_the_store_is_asked(tmp_path):

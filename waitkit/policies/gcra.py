@@ -123,8 +123,8 @@ class Bucket:
         there = old.burst * old.period - max(
             0, self.tat - now * old.count
         )  # in the old period; below 0 when promised ahead
-        there = min(there * rate.period // old.period, rate.burst * rate.period)
-        self.tat = now * rate.count + rate.burst * rate.period - there
+        # More than the new burst holds makes an instant that has passed, which counts as full.
+        self.tat = now * rate.count + rate.burst * rate.period - there * rate.period // old.period
         self.rate = rate
         self._read_pause()
 
