@@ -286,7 +286,10 @@ def test_what_has_come_stays(jumping):
     assert [turn.delay for turn in (*come, to_come)] == pytest.approx([0, 0, 10])
     limiter.change("1/min", burst=2)
     assert [turn.delay for turn in (*come, to_come)] == pytest.approx([0, 0, 60])
-    for turn in come:
+    jumping.pass_time(60)
+    limiter.penalize("10s")
+    assert to_come.delay == 0
+    for turn in (*come, to_come):
         turn.wait()
 
 
