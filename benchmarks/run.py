@@ -23,11 +23,25 @@ NAMES = (
     "import_time",
     "retry_cost",
     "rate_limits",
+    "pollers",
     "demo_editions",
 )
 PEERS = (
-    *("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil"),
-    *("pyrate-limiter", "limits", "aiolimiter", "ratelimit"),
+    "polling2",
+    "waiting",
+    "busypie",
+    "tenacity",
+    "stamina",
+    "backoff",
+    "mirakuru",
+    "pytest-xprocess",
+    "psutil",
+    "apscheduler",
+    "schedule",
+    "pyrate-limiter",
+    "limits",
+    "aiolimiter",
+    "ratelimit",
 )
 
 

@@ -36,6 +36,13 @@ if _TYPE_CHECKING:
     from waitkit.ground.settings import set_defaults as set_defaults
     from waitkit.policies.backoff import Backoff as Backoff
     from waitkit.policies.gcra import Rate as Rate
+    from waitkit.polls.api import polling as polling
+    from waitkit.polls.api import polls_every as polls_every
+    from waitkit.polls.decorated import PolledFunction as PolledFunction
+    from waitkit.polls.ending import stop_pollers_on as stop_pollers_on
+    from waitkit.polls.poller import Poller as Poller
+    from waitkit.polls.records import PollerStatus as PollerStatus
+    from waitkit.polls.records import PollRecord as PollRecord
     from waitkit.ports.free import port_free as port_free
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
@@ -76,6 +83,10 @@ _HOMES = {
     "Event": "conditions.own",
     "ManagedProcess": "processes.managed",
     "Output": "processes.output",
+    "PollRecord": "polls.records",
+    "PolledFunction": "polls.decorated",
+    "Poller": "polls.poller",
+    "PollerStatus": "polls.records",
     "ProcessExit": "conditions.processes",
     "Rate": "policies.gcra",
     "RateLimitExceeded": "rates.exceeded",
@@ -106,6 +117,8 @@ _HOMES = {
     "move_on_after": "waits.scopes",
     "notified": "conditions.threads",
     "path_exists": "conditions.paths",
+    "polling": "polls.api",
+    "polls_every": "polls.api",
     "port_free": "ports.free",
     "port_listening": "ports.listening",
     "process_exited": "conditions.processes",
@@ -115,6 +128,7 @@ _HOMES = {
     "retry_backoff": "retry.api",
     "retrying": "retry.api",
     "set_defaults": "ground.settings",
+    "stop_pollers_on": "polls.ending",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
     "wait_for": "waiting",

@@ -123,22 +123,21 @@ class _ReservationCome(Condition[None]):
 
 
 class _ReservationWatch(Watch):
-    __slots__ = ("_queue", "_token", "_turn")
+    __slots__ = ("_queue", "_turn")
 
     def __init__(self, queue: TurnQueue, turn: Turn) -> None:
         self._queue = queue
         self._turn = turn
-        self._token: object = None
 
     def arm(self, wake: Wake) -> None:
-        self._token = self._turn.changed.subscribe(wake)
+        self._turn.changed.subscribe(wake, self)
 
     def look(self, now: Nanoseconds) -> Verdict:
         due = self._queue.use(self._turn)
         return Verdict(True) if due == 0 else Verdict(False, None, due)
 
     def close(self) -> None:
-        self._turn.changed.unsubscribe(self._token)
+        self._turn.changed.unsubscribe(self)
 
 
 class TurnCome(Condition[None]):
@@ -178,7 +177,7 @@ class _TurnWatch(Watch):
         return self._queue.store.may_block
 
     def arm(self, wake: Wake) -> None:
-        self._turn.changed.subscribe(wake)
+        self._turn.changed.subscribe(wake, self)
 
     def look(self, now: Nanoseconds) -> Verdict:
         due = self._queue.look(self._turn)

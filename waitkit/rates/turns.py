@@ -36,6 +36,8 @@ class Turn:
         "due",
         "gone",
         "granted",
+        "hands_on",
+        "left",
         "queued",
         "refused",
         "reserved",
@@ -56,7 +58,10 @@ class Turn:
         self.refused: Slot | None = None
         self.queued = False
         self.granted = False
+        #: its wait has ended, or it was cancelled: it gets no slot any more
         self.gone = False
+        self.hands_on = False
+        self.left = False
         #: whether it is to be found out anew if the deadline can be met
         self.ask_again = True
 
@@ -166,23 +171,26 @@ class TurnQueue:
             return 0
 
     def leave(self, turn: Turn) -> None:
-        """The wait for this turn has ended: hand on, and give back what was not used."""
-        with self._lock:
-            if turn.gone:
-                return
-            turn.gone = True
-            first = bool(self._line) and self._line[0] is turn
-            try:
-                self._line.remove(turn)
-            except ValueError:  # it never came into the line, or a fork has emptied it
-                return
+        """The wait for this turn has ended: give back what was not used, and hand on.
+
+        Done again it does nothing, or what Ctrl-C kept it from doing.
+        """
+        if turn.left:
+            return
+        turn.gone = True
         moved: list[Turn] = []
+        if turn.slot is not None and not turn.granted:
+            with self._desk:
+                _, moved = self._give_back(turn)
         try:
-            if turn.slot is not None and not turn.granted:
-                with self._desk:
-                    _, moved = self._give_back(turn)
-        finally:
-            _wake([*moved, *self._hand_on()] if first else moved)
+            with self._lock:
+                turn.hands_on = turn.hands_on or (bool(self._line) and self._line[0] is turn)
+                if turn.hands_on or turn in self._line:
+                    self._line.remove(turn)
+        except ValueError:
+            pass  # it was taken out before Ctrl-C came, or by a fork
+        _wake([*moved, *self._hand_on()] if turn.hands_on else moved)
+        turn.left = True
 
     def _hand_on(self) -> list[Turn]:
         """Who is first now. Where that is cheap it gets its slot at once, so that the time until its thread runs is not lost."""
@@ -236,6 +244,10 @@ class TurnQueue:
             RuntimeError: it was cancelled.
             RateLimitExceeded: the rates were changed, and it will never come.
         """
+        if turn.slot is None and not turn.gone:
+            with self._desk:  # it is just taken anew, or was about to be when Ctrl-C came
+                if turn.slot is None and turn.refused is None and not turn.gone:
+                    self._take(turn)
         if turn.refused is not None:
             raise self._exceeded(turn.tokens, turn.refused.wait)
         with self._lock:  # it is used or cancelled, never both
