@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
+import sys
 import threading
 
 import pytest
@@ -275,3 +277,68 @@ def test_many_threads_share_fairly():
         thread.result()
     counts = [order[:150].count(number) for number in range(5)]
     assert max(counts) - min(counts) <= 4
+
+
+def interrupted_at(step: int, function, where: list[object]) -> bool:
+    """Run *function* with a KeyboardInterrupt before its *step*-th line inside of limiters and waits. False: it has fewer.
+
+    A ``with`` line is told again when it is left. No signal is handled there, as the next thing is that the lock is given up.
+    """
+    seen, entered = 0, set()
+
+    def trace(frame, kind, argument):
+        nonlocal seen
+        if not frame.f_globals.get("__name__", "").startswith(("waitkit.rates", "waitkit.waits")):
+            return None
+        place = (frame, frame.f_lineno)
+        if kind == "line" and place not in entered:
+            if linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with "):
+                entered.add(place)
+            seen += 1
+            if seen == step:
+                sys.settrace(None)
+                where[:] = [frame.f_code.co_qualname, frame.f_lineno]
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return seen >= step
+
+
+def test_an_interrupt_anywhere_hands_on(jumping):
+    """Wherever in a wait for a turn Ctrl-C falls, the one behind gets its turn, and no lock stays behind."""
+    step, more, where = 0, True, []
+    while more:
+        step += 1
+        limiter, behind = RateLimiter("1/s"), []
+        limiter.acquire()
+        rest = jumping.rest
+
+        def rest_and_join(place, until_, limiter=limiter, behind=behind, rest=rest) -> None:
+            before = sys.gettrace()
+            sys.settrace(None)
+            if not behind:
+                behind.append(Hand(limiter))
+            rest(place, until_)
+            sys.settrace(before)
+
+        jumping.rest = rest_and_join
+        more = interrupted_at(step, limiter.acquire, where)
+        jumping.rest = rest
+        told = f"interrupted before step {step}, {where}"
+        assert limiter.waiting == len(behind), told
+        for hand in behind:
+            assert hand.woken, told
+            while not hand.wait.look():
+                jumping.instant = hand.wait.due
+            hand.leave()
+        assert Running(limiter.delay).result() <= 2, told
+        assert limiter.waiting == 0, told
+    assert step > 100

@@ -55,10 +55,13 @@ class KeyedLimiters:
         if oldest:
             gone = [item for item in oldest if item[1].idle] or oldest[:1]
             with self._lock:
-                for known, other in gone:
-                    if self._limiters.get(known) is other:
-                        del self._limiters[known]
+                self._forget(gone)
         return limiter
+
+    def _forget(self, gone: list[tuple[Hashable, RateLimiter]]) -> None:
+        for known, limiter in gone:
+            if self._limiters.get(known) is limiter:
+                del self._limiters[known]
 
     def __len__(self) -> int:
         return len(self._limiters)

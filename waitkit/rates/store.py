@@ -114,75 +114,99 @@ class InProcessStore(Store):
     ``_lock`` is a leaf and guards all else. In a forked child the store is a copy.
     """
 
+    # The methods with loops stand below those that take the lock: where Ctrl-C comes at the end of a turn of a loop that is
+    # itself in a with-block, CPython does not leave the block, and the lock would stay locked.
+
     def __init__(self) -> None:
         self._buckets: list[Bucket] = []
         self._changes = 0  # receipts from before a change count in other units
         self._lock = ForkSafeLock()
 
-    def open(self, rates: Sequence[Rate]) -> None:
-        with self._lock:
-            if not self._buckets:
-                self._buckets = [Bucket(rate) for rate in rates]
-            elif self.rates != tuple(rates):
-                raise ValueError(
-                    f"the store is in use with other rates: {'; '.join(map(str, self.rates))}, not "
-                    f"{'; '.join(map(str, rates))}"
-                )
-
     @property
     def rates(self) -> tuple[Rate, ...]:
         return tuple(bucket.rate for bucket in self._buckets)
 
+    def open(self, rates: Sequence[Rate]) -> None:
+        with self._lock:
+            self._open(rates)
+
     def reserve(self, tokens: int, longest: Nanoseconds | None = None, ahead: int = 0) -> Slot:
         with self._lock:
-            due = instant = now()
-            for bucket in self._buckets:
-                if tokens > bucket.rate.burst:
-                    return NEVER
-                due = max(due, bucket.due(tokens, instant, ahead))
-            if longest is not None and due - instant > longest:
-                return Slot(due - instant)
-            before = [bucket.tat for bucket in self._buckets]
-            for bucket in self._buckets:
-                bucket.charge(tokens, due)
-            return Slot(due - instant, _Charged(self._changes, before, [bucket.tat for bucket in self._buckets]))
+            return self._reserve(tokens, longest, ahead)
 
     def take(self, tokens: int) -> bool:
         with self._lock:
-            instant = now()
-            for bucket in self._buckets:
-                if tokens > bucket.rate.burst or bucket.due(tokens, instant) > instant:
-                    return False
-            for bucket in self._buckets:
-                bucket.charge(tokens, instant)
-            return True
+            return self._take(tokens)
 
     def cancel(self, slot: Slot) -> bool:
         charged = slot.receipt
         assert isinstance(charged, _Charged)
         with self._lock:
-            if charged.changes != self._changes or charged.after != [bucket.tat for bucket in self._buckets]:
-                return False
-            for bucket, tat in zip(self._buckets, charged.before, strict=True):
-                bucket.tat = tat
-            return True
+            return self._cancel(charged)
 
     def penalize(self, pause: Nanoseconds) -> None:
         with self._lock:
-            instant = now()
-            for bucket in self._buckets:
-                bucket.close_until(instant + pause)
+            self._close_until(now() + pause)
 
     def change(self, rates: Sequence[Rate]) -> None:
         with self._lock:
-            if len(rates) != len(self._buckets):
-                raise ValueError(f"the store has {len(self._buckets)} rates: give as many, not {len(rates)}")
-            instant = now()
-            for bucket, rate in zip(self._buckets, rates, strict=True):
-                bucket.change(rate, instant)
-            self._changes += 1
+            self._change(rates)
 
     def full(self) -> bool:
         with self._lock:
-            instant = now()
-            return all(bucket.due(bucket.rate.burst, instant) <= instant for bucket in self._buckets)
+            return self._full()
+
+    # With the lock held.
+
+    def _open(self, rates: Sequence[Rate]) -> None:
+        if not self._buckets:
+            self._buckets = [Bucket(rate) for rate in rates]
+        elif self.rates != tuple(rates):
+            raise ValueError(
+                f"the store is in use with other rates: {'; '.join(map(str, self.rates))}, not {'; '.join(map(str, rates))}"
+            )
+
+    def _reserve(self, tokens: int, longest: Nanoseconds | None, ahead: int) -> Slot:
+        due = instant = now()
+        for bucket in self._buckets:
+            if tokens > bucket.rate.burst:
+                return NEVER
+            due = max(due, bucket.due(tokens, instant, ahead))
+        if longest is not None and due - instant > longest:
+            return Slot(due - instant)
+        before = [bucket.tat for bucket in self._buckets]
+        for bucket in self._buckets:
+            bucket.charge(tokens, due)
+        return Slot(due - instant, _Charged(self._changes, before, [bucket.tat for bucket in self._buckets]))
+
+    def _take(self, tokens: int) -> bool:
+        instant = now()
+        for bucket in self._buckets:
+            if tokens > bucket.rate.burst or bucket.due(tokens, instant) > instant:
+                return False
+        for bucket in self._buckets:
+            bucket.charge(tokens, instant)
+        return True
+
+    def _cancel(self, charged: _Charged) -> bool:
+        if charged.changes != self._changes or charged.after != [bucket.tat for bucket in self._buckets]:
+            return False
+        for bucket, tat in zip(self._buckets, charged.before, strict=True):
+            bucket.tat = tat
+        return True
+
+    def _close_until(self, instant: Nanoseconds) -> None:
+        for bucket in self._buckets:
+            bucket.close_until(instant)
+
+    def _change(self, rates: Sequence[Rate]) -> None:
+        if len(rates) != len(self._buckets):
+            raise ValueError(f"the store has {len(self._buckets)} rates: give as many, not {len(rates)}")
+        instant = now()
+        for bucket, rate in zip(self._buckets, rates, strict=True):
+            bucket.change(rate, instant)
+        self._changes += 1
+
+    def _full(self) -> bool:
+        instant = now()
+        return all(bucket.due(bucket.rate.burst, instant) <= instant for bucket in self._buckets)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from waitkit.engine.clock import now
 from waitkit.engine.forks import generation
@@ -72,6 +73,7 @@ class TurnQueue:
     ``_lock`` guards ``_line`` and how a turn ends, and is a leaf. ``_desk`` guards ``_held`` and what turns have from the
     store. It is held while the store is asked, which may take its time; so it is not for those who only stand in the line.
     Under it ``_lock`` and the store's own lock are taken, never the other way round. Wake-ups are called when both are given up.
+    No loop stands in a with-block itself: CPython does not leave the block where Ctrl-C comes at the end of a turn of the loop.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -117,13 +119,13 @@ class TurnQueue:
         return bool(self._line or self._held)
 
     def _ask(self, tokens: int, before: Turn | None) -> Nanoseconds | None:
-        ahead = 0
-        with self._lock:
-            for turn in self._line:
-                if turn is before:
-                    break
-                ahead += turn.tokens if turn.slot is None else 0
+        ahead = sum(turn.tokens for turn in self._in_line(before) if turn.slot is None)
         return self.store.reserve(tokens, ONLY_ASK, ahead).wait
+
+    def _in_line(self, before: Turn | None = None) -> list[Turn]:
+        with self._lock:
+            line = list(self._line)
+        return line[: line.index(before)] if before in line else line
 
     def _exceeded(self, tokens: int, wait: Nanoseconds | None) -> RateLimitExceeded:
         return RateLimitExceeded(self._name, tokens, None if wait is None else wait / SECOND)
@@ -167,7 +169,8 @@ class TurnQueue:
             if turn.due > now():
                 return turn.due
             turn.granted = True
-            self._held.remove(turn)
+            with suppress(ValueError):  # Ctrl-C has kept it from being there
+                self._held.remove(turn)
             return 0
 
     def leave(self, turn: Turn) -> None:
@@ -216,26 +219,28 @@ class TurnQueue:
         refused: list[Turn] = []
         try:
             with self._desk:
-                self._drop_what_has_come()
-                with self._lock:
-                    before = [other for other in self._line if other.slot is None and other.refused is None]
-                if before and turn.deadline is not None:
-                    # Those before are given slots only where this one gets one, too.
-                    wait = self._ask(turn.tokens, None)
-                    if wait is None or now() + wait > turn.deadline:
-                        raise self._exceeded(turn.tokens, wait)
-                for other in before:
-                    self._take(other)
-                    if other.refused is not None:
-                        refused.append(other)
-                    elif other.gone:  # it left while its slot was on the way
-                        self._give_back(other)
-                self._take(turn)
-                turn.deadline = None  # it was met: what moves the turn later does not refuse it any more
+                self._reserve(turn, refused)
         finally:
             _wake(refused)
         if turn.refused is not None:
             raise self._exceeded(turn.tokens, turn.refused.wait)
+
+    def _reserve(self, turn: Turn, refused: list[Turn]) -> None:
+        self._drop_what_has_come()
+        before = [other for other in self._in_line() if other.slot is None and other.refused is None]
+        if before and turn.deadline is not None:
+            # Those before are given slots only where this one gets one, too.
+            wait = self._ask(turn.tokens, None)
+            if wait is None or now() + wait > turn.deadline:
+                raise self._exceeded(turn.tokens, wait)
+        for other in before:
+            self._take(other)
+            if other.refused is not None:
+                refused.append(other)
+            elif other.gone:  # it left while its slot was on the way
+                self._give_back(other)
+        self._take(turn)
+        turn.deadline = None  # it was met: what moves the turn later does not refuse it any more
 
     def use(self, turn: Turn) -> Nanoseconds:
         """Use a reservation whose turn has come (0), or say when it comes.
@@ -275,22 +280,24 @@ class TurnQueue:
     def rearrange(self, act: Callable[[], object], pause: Nanoseconds = 0) -> None:
         """Do something to the store under which all slots that have not come yet are taken anew."""
         with self._desk:
-            instant = now()
-            loose = self._free(0)
-            for turn in self._held:  # others have taken slots behind these: they stand, but not within a pause
-                if turn.due > instant:
-                    turn.due = max(turn.due, instant + pause)
-            try:
-                act()
-            finally:
-                self._take_again(loose)
-            with self._lock:
-                line = list(self._line)
-            for turn in line:
-                turn.ask_again = True
-            affected = [turn for turn in line if turn.slot is not None or turn.deadline is not None]
-            affected += [turn for turn in self._held if turn.reserved]
+            affected = self._rearrange(act, pause)
         _wake(affected)
+
+    def _rearrange(self, act: Callable[[], object], pause: Nanoseconds) -> list[Turn]:
+        instant = now()
+        loose = self._free(0)
+        for turn in self._held:  # others have taken slots behind these: they stand, but not within a pause
+            if turn.due > instant:
+                turn.due = max(turn.due, instant + pause)
+        try:
+            act()
+        finally:
+            self._take_again(loose)
+        line = self._in_line()
+        for turn in line:
+            turn.ask_again = True
+        affected = [turn for turn in line if turn.slot is not None or turn.deadline is not None]
+        return affected + [turn for turn in self._held if turn.reserved]
 
     def most_tokens(self) -> int:
         """The most that anybody waits for."""
@@ -298,8 +305,7 @@ class TurnQueue:
         with self._desk:
             self._drop_what_has_come()
             held = list(self._held)
-        with self._lock:
-            return max((turn.tokens for turn in [*self._line, *held]), default=0)
+        return max((turn.tokens for turn in [*self._in_line(), *held]), default=0)
 
     # At the desk.
 
