@@ -22,6 +22,7 @@ NAMES = (
     "server_ready",
     "import_time",
     "retry_cost",
+    "rate_limits",
     "pollers",
     "demo_editions",
 )
@@ -37,6 +38,10 @@ PEERS = (
     "psutil",
     "apscheduler",
     "schedule",
+    "pyrate-limiter",
+    "limits",
+    "aiolimiter",
+    "ratelimit",
 )
 
 

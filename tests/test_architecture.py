@@ -58,7 +58,6 @@ ALWAYS = {
 PERMITTED = {
     ("waitkit/engine/clock.py", "wait"): "the one place where a thread rests",
     ("waitkit/engine/descriptors.py", "select"): "the one thread that waits for descriptors",
-    ("waitkit/engine/locks.py", "acquire"): "a lock that is held for a few bytecodes",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
     (

@@ -53,8 +53,9 @@ if _TYPE_CHECKING:
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
     from waitkit.rates.api import rate_limited as rate_limited
+    from waitkit.rates.exceeded import RateLimitExceeded as RateLimitExceeded
     from waitkit.rates.limiter import RateLimiter as RateLimiter
-    from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
+    from waitkit.rates.reservation import Reservation as Reservation
     from waitkit.retry.api import Retrying as Retrying
     from waitkit.retry.api import retry_backoff as retry_backoff
     from waitkit.retry.api import retrying as retrying
@@ -88,9 +89,10 @@ _HOMES = {
     "PollerStatus": "polls.records",
     "ProcessExit": "conditions.processes",
     "Rate": "policies.gcra",
-    "RateLimitExceeded": "rates.limiter",
+    "RateLimitExceeded": "rates.exceeded",
     "RateLimiter": "rates.limiter",
     "ReadyEvent": "processes.ready_event",
+    "Reservation": "rates.reservation",
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
     "Retrying": "retry.api",
