@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -26,6 +27,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 # From inet_diag_msg: family, state, timer, retransmissions; ports; addresses; interface and cookie; then the numbers.
 _KINDS: Final = struct.Struct("=BBBB")
 _NUMBERS: Final = struct.Struct("=IIIII")
+_DEVICE_AT: Final = 40
 _NUMBERS_AT: Final = 52
 _ATTRIBUTES_AT: Final = 72
 _TIMER_OF_TIME_WAIT: Final = 3
@@ -48,6 +50,7 @@ class Row(NamedTuple):
     peer_port: int
     uid: int
     inode: int
+    device: int
     v6only: bool
     expires: int | None
 
@@ -102,6 +105,7 @@ def _row(message: bytes) -> Row:
         peer_port,
         uid,
         inode,
+        int.from_bytes(message[_DEVICE_AT : _DEVICE_AT + 4], sys.byteorder),
         _is_v6only(message),
         expires if timer == _TIMER_OF_TIME_WAIT else None,
     )
