@@ -61,6 +61,7 @@ PERMITTED = {
     ("waitkit/engine/locks.py", "acquire"): "a lock that is held for a few bytecodes",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
+    ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (
         "waitkit/ports/addresses.py",
         "getaddrinfo",

@@ -43,6 +43,7 @@ class Socket(NamedTuple):
         inode: its number in the kernel; 0 for one that belongs to no process any more.
         v6only: an IPv6 socket that takes nothing from IPv4. Known of sockets that are bound or listen, on Linux.
         device: the number of the network interface it is bound to; 0 for none, and where the list does not tell.
+        full: a listener whose queue has no room for another connection, as far as the list tells.
         remaining: how long it goes on without a process; ``None`` for one that has no such end.
         pid: its process, where the list tells; on Linux it does not, see :mod:`waitkit.ports.owners`.
     """
@@ -57,6 +58,7 @@ class Socket(NamedTuple):
     inode: int
     v6only: bool = False
     device: int = 0
+    full: bool = False
     remaining: Nanoseconds | None = None
     pid: int | None = None
 
@@ -144,6 +146,7 @@ def _by_netlink(port: int, protocol: Protocol, states: int) -> Iterator[Socket]:
                 row.inode,
                 row.v6only,
                 row.device,
+                row.full,
                 None if row.expires is None else row.expires * MILLISECOND,
             )
 
