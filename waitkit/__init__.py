@@ -36,6 +36,7 @@ if _TYPE_CHECKING:
     from waitkit.ground.settings import set_defaults as set_defaults
     from waitkit.policies.backoff import Backoff as Backoff
     from waitkit.policies.gcra import Rate as Rate
+    from waitkit.ports.evict import evict_port as evict_port
     from waitkit.ports.free import port_free as port_free
     from waitkit.ports.handover import Activation as Activation
     from waitkit.ports.handover import socket_activation as socket_activation
@@ -105,6 +106,7 @@ _HOMES = {
     "consistently_async": "waiting",
     "current_attempt": "retry.records",
     "defaults": "ground.settings",
+    "evict_port": "ports.evict",
     "fail_after": "waits.scopes",
     "http_ok": "ports.http",
     "log_long_waits": "ground.records",
