@@ -77,6 +77,12 @@ def no_descriptor_left() -> Iterator[None]:
         os.close(writing)
 
 
+def fresh_port() -> int:
+    """A port that nobody has at any address, not even what is left of a connection, and that nobody is given unasked."""
+    with reserved_port(within=(10_000, 19_999)) as port:
+        return port
+
+
 def end(pid: int) -> None:
     """Make sure that a process the test means to be dead is dead, whatever the test found."""
     try:

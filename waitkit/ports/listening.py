@@ -165,7 +165,7 @@ def port_listening(port: int, host: str = "localhost") -> Condition[int]:
     """Holds when a TCP server accepts connections at *port*; its value is the port.
 
     Of this machine's own addresses the kernel's list of listeners is asked: a look makes no connection, so a server sees
-    nothing of it, and costs 30 us. While the list shows no listener a connection is tried all the same every 250 ms and at
+    nothing of it, and costs some 50 us. While the list shows no listener a connection is tried all the same every 250 ms and at
     the deadline, as a rule of the firewall may lead to a server elsewhere. A listener whose queue is full does not count.
 
     At other hosts, and on systems without such a list, a look connects and hangs up at once, without ever blocking. A
