@@ -16,7 +16,7 @@ from waitkit.ports.addresses import check_host, check_port, is_literal, resolve
 from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target, bars
 from waitkit.ports.holders import describe_holders
-from waitkit.ports.sockets import Socket, listeners, lists_bound_sockets, sockets_at
+from waitkit.ports.sockets import Socket, listeners, listeners_are_known, lists_bound_sockets, sockets_at
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["port_free"]
@@ -118,11 +118,9 @@ def is_free(target: Target, port: int, *, reuse_address: bool) -> bool:
     Raises:
         OSError: this user may not bind the port.
     """
-    try:
-        listening = listeners(port)
-    except OSError:
+    if not listeners_are_known():
         return _try_to_bind(target, port, reuse_address=reuse_address)
-    if any(bars(found, target, reuse_address=reuse_address) for found in listening):
+    if any(bars(found, target, reuse_address=reuse_address) for found in listeners(port)):
         return False
     if not lists_bound_sockets() or port < _first_unprivileged_port():
         return _try_to_bind(target, port, reuse_address=reuse_address)

@@ -68,10 +68,10 @@ class _PortWatch(ConnectWatch):
             self._trouble = error.strerror or str(error)
             return Verdict(False, None, self._context.next_look(now))
         here = [address for address in addresses if self._is_local(address)]
-        if not here or not listeners_are_known():
+        found = self._listeners() if here else None
+        if found is None:
             self._targets = addresses
             return super().look(now)
-        found = listeners(self._condition.port)
         answering = [other for other in found if any(other.takes(str(address[1][0])) for address in here)]
         if any(not other.full for other in answering):
             return self._held(now)
@@ -85,6 +85,13 @@ class _PortWatch(ConnectWatch):
         if len(here) == len(addresses):
             self._trouble = _refusal(answering, found)
         return verdict._replace(again=earliest(verdict.again, self._context.next_look(now)))
+
+    def _listeners(self) -> list[Socket] | None:
+        """Who listens at the port, as far as the system tells. It does not where no descriptor is left to ask by."""
+        try:
+            return listeners(self._condition.port) if listeners_are_known() else None
+        except OSError:
+            return None
 
     def _is_local(self, address: Address) -> bool:
         if address not in self._local:

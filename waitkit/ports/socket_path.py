@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import weakref
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 __all__ = ["LONGEST_PATH", "reserved_socket_path"]
 
 #: The bytes of ``sun_path`` without the one that ends it: 108 on Linux, 104 on macOS and the BSDs.
-LONGEST_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
+LONGEST_PATH: Final = 107 if sys.platform == "linux" else 103
 
 
 class reserved_socket_path:
