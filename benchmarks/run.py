@@ -24,6 +24,7 @@ NAMES = (
     "retry_cost",
     "rate_limits",
     "pollers",
+    "port_cost",
     "demo_editions",
 )
 PEERS = (
@@ -42,6 +43,12 @@ PEERS = (
     "limits",
     "aiolimiter",
     "ratelimit",
+    "portpicker",
+    "portend",
+    "port-for",
+    "ephemeral-port-reserve",
+    "pytest-asyncio",
+    "anyio",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -75,6 +76,25 @@ def no_descriptor_left() -> Iterator[None]:
         subscription.close()
         os.close(reading)
         os.close(writing)
+
+
+def fresh_port() -> int:
+    """A port that nobody has at any address, not even what is left of a connection, and that nobody is given unasked."""
+    with reserved_port(within=(10_000, 19_999)) as port:
+        return port
+
+
+def fresh_range(count: int) -> tuple[int, int]:
+    """The first and the last of some ports in a row that nobody has, in either protocol; elsewhere for each who asks."""
+    while True:
+        first = random.randrange(25_000, 32_000)
+        try:
+            with ExitStack() as stack:
+                for port in range(first, first + count):
+                    stack.enter_context(reserved_port(within=(port, port), protocol="both"))
+        except OSError:
+            continue
+        return first, first + count - 1
 
 
 def end(pid: int) -> None:
@@ -178,10 +198,10 @@ def touch(path: Path) -> None:
 # Callables for plain multiprocessing children.
 
 
-def reserve_many(count: int, pipe: Connection) -> None:
+def reserve_many(count: int, pipe: Connection, within: tuple[int, int] | None = None) -> None:
     """Hold *count* reservations at once, tell the ports, and hold them until the other side hangs up."""
     with ExitStack() as stack, pipe:
-        pipe.send([int(stack.enter_context(reserved_port())) for _ in range(count)])
+        pipe.send([int(stack.enter_context(reserved_port(within=within))) for _ in range(count)])
         try:
             pipe.recv()
         except EOFError:
