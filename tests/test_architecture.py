@@ -66,6 +66,7 @@ PERMITTED = {
         "getaddrinfo",
     ): "the name service offers nothing else; only a look that may_block asks",
     ("waitkit/ports/free.py", "getaddrinfo"): "to bind, for a numeric address or a name of this machine",
+    ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
 }
 

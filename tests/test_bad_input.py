@@ -34,6 +34,7 @@ from waitkit import (
     unix_socket_listening,
     wait_for,
     wait_for_async,
+    who_holds,
 )
 
 BAD_DURATIONS = [-1, float("nan"), float("inf"), True, "10", "10 parsecs", "s", "", "1s1m", [], b"1s"]
@@ -116,6 +117,9 @@ def test_durations(call, bad):
         (lambda: port_listening(80, ""), "host=''"),
         (lambda: port_free(-1), "port=-1"),
         (lambda: port_free(80, 5), "host=5"),
+        (lambda: who_holds(0), "port=0"),
+        (lambda: who_holds("80"), "port='80'"),
+        (lambda: who_holds(80, "sctp"), "protocol='sctp'"),
         (lambda: http_ok("localhost:80"), "url='localhost:80'"),
         (lambda: http_ok("http://localhost/", status="ok"), "status='ok'"),
         (lambda: subscribe(), "on_end=, on_progress=, or both"),

@@ -23,7 +23,7 @@ from waitkit import (
     reserved_port,
     wait_for,
 )
-from waitkit.ports.holders import holders_of
+from waitkit.ports.holders import who_holds
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -53,7 +53,7 @@ def leave_time_wait(server: socket.socket) -> int:
         assert client.recv(1) == b""
     server.close()
     port: int = address[1]
-    wait_for(lambda: any(holder.state == "TIME_WAIT" for holder in holders_of(port)), LONG)
+    wait_for(lambda: any(holder.state == "TIME_WAIT" for holder in who_holds(port)), LONG)
     return port
 
 
@@ -99,11 +99,11 @@ def test_reserved_port_is_free_for_its_server() -> None:
 
 
 def test_bound_without_the_option_is_not_free() -> None:
-    """A socket that is bound without SO_REUSEADDR bars the port though it does not listen; the system does not list it."""
+    """A socket that is bound without SO_REUSEADDR bars the port though it does not listen; it is named."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
-        with pytest.raises(WaitTimeout, match=f"port {port} is bound by a socket that the system does not list"):
+        with pytest.raises(WaitTimeout, match=rf"port {port} is held by pid {os.getpid()} \(.*\), BOUND on 127.0.0.1"):
             wait_for(port_free(port), timeout=0)
 
 
@@ -146,7 +146,9 @@ def test_error_names_this_process() -> None:
         wait_for(port_free(server.getsockname()[1]), timeout=0)
     port = caught.value.what.split()[1]
     program = psutil.Process().name()
-    assert caught.value.facts.notes == (f"port {port} is held by pid {os.getpid()} ({program}), LISTEN on 127.0.0.1",)
+    assert caught.value.facts.notes == (
+        f"port {port} is held by pid {os.getpid()} ({program}, user {psutil.Process().username()}), LISTEN on 127.0.0.1",
+    )
 
 
 def test_error_names_another_process() -> None:

@@ -37,6 +37,8 @@ if _TYPE_CHECKING:
     from waitkit.policies.backoff import Backoff as Backoff
     from waitkit.policies.gcra import Rate as Rate
     from waitkit.ports.free import port_free as port_free
+    from waitkit.ports.holders import Holder as Holder
+    from waitkit.ports.holders import who_holds as who_holds
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
     from waitkit.ports.listening import unix_socket_listening as unix_socket_listening
@@ -73,6 +75,7 @@ _HOMES = {
     "Condition": "conditions.condition",
     "Duration": "ground.durations",
     "Event": "conditions.own",
+    "Holder": "ports.holders",
     "ManagedProcess": "processes.managed",
     "Output": "processes.output",
     "ProcessExit": "conditions.processes",
@@ -118,6 +121,7 @@ _HOMES = {
     "wait_for": "waiting",
     "wait_for_async": "waiting",
     "waits_for": "decorators.waits_for",
+    "who_holds": "ports.holders",
 }
 
 __all__ = list(_HOMES)

@@ -195,7 +195,9 @@ class _PortWatch(_ConnectWatch):
         return self._condition.port
 
     def explain(self) -> Sequence[str]:
-        return describe_holders(self._condition.port) if self._literal else ()
+        if not self._literal:
+            return ()
+        return describe_holders(self._condition.port, leave_out_own_reservations=True)
 
 
 class _UnixSocketListening(Condition[Path]):
