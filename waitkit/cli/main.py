@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "main"]
 
 #: The commands, and the line of help for each.
 COMMANDS: Final = {
+    "wait": "wait for ports, pages, files and processes, then run a command",
     "demo": "run 26 tests of an RPC service without a sleep",
 }
 

@@ -15,6 +15,13 @@ _FORMS: Final = 'seconds (60, 0.5) or a number with units of d, h, m, s, ms, us,
 _SECONDS: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?")
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Of a fixed width: argparse makes one for every option, and would import shutil to ask for that of the terminal."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=98)
+
+
 def new_parser(name: str, usage: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for one command: ``waitkit NAME``.
 
@@ -29,7 +36,7 @@ def new_parser(name: str, usage: str, description: str, epilog: str = "") -> arg
         usage=f"waitkit {name} {usage}",
         description=description,
         epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         allow_abbrev=False,  # a script that says --time would fail when an option --timer comes
     )
 

@@ -18,10 +18,13 @@ from waitkit.ports.holders import describe_holders
 from waitkit.waits.wait import earliest
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["port_listening", "unix_socket_listening"]
+__all__ = ["NO_ANSWER", "port_listening", "unix_socket_listening"]
 
 #: How long one attempt may take where no answer comes at all: a lost packet, a silent firewall, a full backlog.
 _PATIENCE = SECOND
+
+#: What a look has seen where its attempt got none in that time.
+NO_ANSWER = "no answer to an attempt to connect"
 
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
@@ -115,7 +118,7 @@ class _ConnectWatch(Watch):
         if now - attempt.began >= _PATIENCE:
             self._attempts.remove(attempt)
             attempt.close()
-            self._trouble = "no answer to an attempt to connect"
+            self._trouble = NO_ANSWER
         return False
 
     def _concluded(self, attempt: _Attempt, code: int) -> bool:
@@ -147,6 +150,11 @@ class _ConnectWatch(Watch):
         if attempt.listening is None:
             return self._context.next_look(now)
         return attempt.began + _PATIENCE
+
+    @property
+    def undecided(self) -> bool:
+        """Whether an attempt is not answered yet: the last look then tells neither that somebody listens nor that nobody does."""
+        return bool(self._attempts)
 
     def close(self) -> None:
         for attempt in self._attempts:
