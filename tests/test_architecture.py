@@ -61,11 +61,11 @@ PERMITTED = {
     ("waitkit/engine/locks.py", "acquire"): "a lock that is held for a few bytecodes",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
+    ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (
         "waitkit/ports/addresses.py",
         "getaddrinfo",
     ): "the name service offers nothing else; only a look that may_block asks",
-    ("waitkit/ports/free.py", "getaddrinfo"): "to bind, for a numeric address or a name of this machine",
     ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
 }

@@ -117,6 +117,7 @@ def test_durations(call, bad):
         (lambda: port_listening(80, ""), "host=''"),
         (lambda: port_free(-1), "port=-1"),
         (lambda: port_free(80, 5), "host=5"),
+        (lambda: port_free(80, reuse_address=1), "reuse_address=1"),
         (lambda: who_holds(0), "port=0"),
         (lambda: who_holds("80"), "port='80'"),
         (lambda: who_holds(80, "sctp"), "protocol='sctp'"),

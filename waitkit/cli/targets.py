@@ -151,15 +151,9 @@ class _GoneWatch(_Passing):
         if there.holds:
             self._saw_it = saw
         # A page that had too little time to answer has what was seen before.
-        decided = saw not in ("", self._saw_it) and not self._is_open(saw)
+        decided = saw not in ("", self._saw_it) and not getattr(self._inner, "undecided", False)
         gone = not there.holds and decided
         return Verdict(gone, gone, there.again)
-
-    def _is_open(self, saw: str) -> bool:
-        from waitkit.ports.listening import NO_ANSWER
-
-        # A machine that is gone answers nothing at all, and each attempt is followed by another one.
-        return getattr(self._inner, "undecided", False) and saw != NO_ANSWER
 
     def explain(self) -> Sequence[str]:
         return ()  # why it is *not* there is no news

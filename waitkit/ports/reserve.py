@@ -7,7 +7,7 @@ import weakref
 from types import TracebackType
 
 from waitkit.engine.forks import on_fork_in_child
-from waitkit.ports.free import bind_everywhere
+from waitkit.ports.binding import bind_at, everywhere
 
 __all__ = ["reserved_port"]
 
@@ -54,7 +54,7 @@ class reserved_port:
     def __enter__(self) -> int:
         if self._holder is not None:
             raise RuntimeError("this reservation is in use already: make another reserved_port() for another port")
-        holder = bind_everywhere(0, reuse=False)
+        holder = bind_at(everywhere(), 0, reuse=False)
         # Set before the bind, together with port 0, it could give us a port that another such socket holds.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._holder = holder

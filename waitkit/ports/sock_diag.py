@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG, which the socket module does not nam
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
+_LISTEN: Final = 10  # TCP_LISTEN
 _V6ONLY: Final = 11  # INET_DIAG_SKV6ONLY
 
 _HEADER: Final = struct.Struct("=IHHII")
@@ -26,19 +28,20 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 # From inet_diag_msg: family, state, timer, retransmissions; ports; addresses; interface and cookie; then the numbers.
 _KINDS: Final = struct.Struct("=BBBB")
 _NUMBERS: Final = struct.Struct("=IIIII")
+_DEVICE_AT: Final = 40
 _NUMBERS_AT: Final = 52
 _ATTRIBUTES_AT: Final = 72
 _TIMER_OF_TIME_WAIT: Final = 3
 
 #: Sets of states to ask for, as bits. A socket that is bound and neither listens nor is connected is told of by its own
 #: bit (Linux 6.8), though it is listed in state 7, CLOSE.
-LISTENING: Final = 1 << 10
+LISTENING: Final = 1 << _LISTEN
 BOUND: Final = 1 << 13
 ALL: Final = 0xFFFF_FFFF
 
 
 class Row(NamedTuple):
-    """One socket as the kernel lists it. *expires* is in milliseconds, and means something for TIME_WAIT alone."""
+    """One socket as the kernel lists it. *expires* is in milliseconds, and told of TIME_WAIT alone; *full* of listeners."""
 
     family: int
     state: int
@@ -48,7 +51,9 @@ class Row(NamedTuple):
     peer_port: int
     uid: int
     inode: int
+    device: int
     v6only: bool
+    full: bool
     expires: int | None
 
 
@@ -92,7 +97,7 @@ def _row(message: bytes) -> Row:
     family, state, timer, _ = _KINDS.unpack_from(message)
     local_port, peer_port = _PORTS.unpack_from(message, 4)
     size = 16 if family == socket.AF_INET6 else 4
-    expires, _, _, uid, inode = _NUMBERS.unpack_from(message, _NUMBERS_AT)
+    expires, waiting, room, uid, inode = _NUMBERS.unpack_from(message, _NUMBERS_AT)
     return Row(
         family,
         state,
@@ -102,7 +107,9 @@ def _row(message: bytes) -> Row:
         peer_port,
         uid,
         inode,
+        int.from_bytes(message[_DEVICE_AT : _DEVICE_AT + 4], sys.byteorder),
         _is_v6only(message),
+        state == _LISTEN and waiting > room,  # as sk_acceptq_is_full() has it
         expires if timer == _TIMER_OF_TIME_WAIT else None,
     )
 

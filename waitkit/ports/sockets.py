@@ -25,7 +25,6 @@ _STATES: Final = (
     *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "BOUND", "CLOSE_WAIT"),
     *("LAST_ACK", "LISTEN", "CLOSING", "SYN_RECV", "BOUND"),
 )
-_WILDCARDS: Final = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 _NUMBERS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 
@@ -43,6 +42,8 @@ class Socket(NamedTuple):
         uid: of the user who made it; ``None`` where the system does not tell.
         inode: its number in the kernel; 0 for one that belongs to no process any more.
         v6only: an IPv6 socket that takes nothing from IPv4. Known of sockets that are bound or listen, on Linux.
+        device: the number of the network interface it is bound to; 0 for none, and where the list does not tell.
+        full: a listener whose queue has no room for another connection, as far as the list tells.
         remaining: how long it goes on without a process; ``None`` for one that has no such end.
         pid: its process, where the list tells; on Linux it does not, see :mod:`waitkit.ports.owners`.
     """
@@ -56,13 +57,10 @@ class Socket(NamedTuple):
     uid: int | None
     inode: int
     v6only: bool = False
+    device: int = 0
+    full: bool = False
     remaining: Nanoseconds | None = None
     pid: int | None = None
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether it is bound to all addresses of its family."""
-        return self.address in _WILDCARDS
 
     def takes(self, address: str) -> bool:
         """Whether what is sent to this IP address of the machine may come to this socket, by the address it is bound to."""
@@ -147,6 +145,8 @@ def _by_netlink(port: int, protocol: Protocol, states: int) -> Iterator[Socket]:
                 row.uid,
                 row.inode,
                 row.v6only,
+                row.device,
+                row.full,
                 None if row.expires is None else row.expires * MILLISECOND,
             )
 
