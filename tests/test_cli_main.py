@@ -50,7 +50,7 @@ def test_help_of_each_command(name):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "give a command, of wait, "),
+        ([], "give a command, of "),
         (["wiat"], "there is no command 'wiat', only"),
         ([""], "there is no command '', only"),
         (["--colour"], "'--colour' is no option here"),

@@ -9,7 +9,7 @@ from typing import Final
 
 from waitkit.ground.durations import Nanoseconds, to_nanoseconds
 
-__all__ = ["duration", "new_parser", "optional_duration", "split_command"]
+__all__ = ["duration", "new_parser", "optional_duration", "port_number", "split_command"]
 
 _FORMS: Final = 'seconds (60, 0.5) or a number with units of d, h, m, s, ms, us, ns ("60s", "1m30s", "250ms")'
 _SECONDS: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{1,30})?")
@@ -48,6 +48,17 @@ def split_command(words: Sequence[str]) -> tuple[list[str], list[str] | None]:
         return before, None
     place = before.index("--")
     return before[:place], before[place + 1 :]
+
+
+def port_number(text: str) -> int:
+    """Read the number of a port.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 1 to 65535")
+    return int(text)
 
 
 def duration(text: str) -> Nanoseconds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, Final
 
 from waitkit.conditions.condition import Condition
@@ -69,7 +70,8 @@ class Target(Condition[Any]):
     def watch(self, context: Context) -> Watch:
         if context.deadline == context.started:
             # One look: it has the time that a look has. Otherwise a page would have none to answer in.
-            context = Context(context.started, None, context.ignore, context.probe_cap)
+            context = copy(context)
+            context.deadline = None
         return _TargetWatch(self.condition.watch(context), self)
 
     def __str__(self) -> str:

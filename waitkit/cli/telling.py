@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import NoReturn, TextIO
 
 __all__ = ["answer", "give_up", "say", "unwritable"]
@@ -17,6 +18,8 @@ def answer(text: str) -> None:
         SystemExit: they cannot be written.
     """
     try:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show
         print(text, flush=True)
     except BrokenPipeError:
         raise
