@@ -16,7 +16,7 @@ import psutil
 from support import LIMIT, ROOT, until
 
 import waitkit
-from waitkit import wait_for
+from waitkit import WaitTimeout, wait_for
 
 #: The two ways in: the module, and what the script ``waitkit`` calls. -P: not from the working directory.
 MODULE = [sys.executable, "-P", "-m", "waitkit"]
@@ -113,6 +113,7 @@ class Lines:
 
     def close(self) -> None:
         self._thread.join(LIMIT)
+        assert not self._thread.is_alive(), "somebody holds the stream open"
         self._stream.close()
 
 
@@ -140,7 +141,11 @@ class Command:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()  # what it runs is to end with it
+            try:
+                wait_for(self.process, LIMIT)
+            except WaitTimeout:
+                self.process.kill()
         wait_for(self.process, LIMIT)
         for stream in (self.out, self.err):
             stream.close()

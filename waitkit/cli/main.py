@@ -16,6 +16,7 @@ __all__ = ["COMMANDS", "main"]
 #: The commands, and the line of help for each.
 COMMANDS: Final = {
     "wait": "wait for ports, pages, files and processes, then run a command",
+    "run": "run a command, ready and with a free port, and another one while it is up",
     "holds": "tell who holds a port",
     "demo": "run 26 tests of an RPC service without a sleep",
 }

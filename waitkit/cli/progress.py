@@ -38,6 +38,7 @@ class LongWaits:
     Args:
         after: how long a wait must have gone on to be shown.
         words: what to say of a wait.
+        live: False for plain lines in any case, as others write to the terminal, too.
 
     Raises:
         TypeError, ValueError: *after* is no duration.
@@ -47,10 +48,12 @@ class LongWaits:
         self,
         after: Duration = "500ms",
         words: Callable[[WaitRecord], str] = "waiting for {}".format,
+        *,
+        live: bool = True,
     ) -> None:
         self._after = after
         self._words = words
-        self._line = _line_for(sys.stderr)
+        self._line = _line_for(sys.stderr) if live else _PlainLines()
         self._subscription: Subscriber | None = None
 
     def __enter__(self) -> Self:

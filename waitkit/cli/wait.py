@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Final
 
 from waitkit.cli.execute import execute
@@ -145,7 +146,7 @@ class _Waiting:
             KeyboardInterrupt: Ctrl-C was pressed.
         """
         try:
-            with interruptible(), LongWaits("1s", self._words) if not self._options.quiet else _Silence():
+            with interruptible(), nullcontext() if self._options.quiet else LongWaits("1s", self._words):
                 self._wait()
         except WaitTimeout as error:
             return self._ended("timeout", TIMED_OUT, f"timed out after {_time(error.facts)}", error.facts)
@@ -208,16 +209,6 @@ class _Waiting:
             "error": error,
         }
         answer(json.dumps(report))
-
-
-class _Silence:
-    """What stands where nothing is to be shown."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def _as_dict(target: Target) -> dict[str, object]:
