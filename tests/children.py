@@ -178,10 +178,10 @@ def touch(path: Path) -> None:
 # Callables for plain multiprocessing children.
 
 
-def reserve_many(count: int, pipe: Connection) -> None:
+def reserve_many(count: int, pipe: Connection, within: tuple[int, int] | None = None) -> None:
     """Hold *count* reservations at once, tell the ports, and hold them until the other side hangs up."""
     with ExitStack() as stack, pipe:
-        pipe.send([int(stack.enter_context(reserved_port())) for _ in range(count)])
+        pipe.send([int(stack.enter_context(reserved_port(within=within))) for _ in range(count)])
         try:
             pipe.recv()
         except EOFError:

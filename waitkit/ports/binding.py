@@ -26,8 +26,15 @@ def everywhere() -> Target:
     return _IPV4_EVERYWHERE
 
 
-def bind_at(target: Target, port: int, *, reuse: bool, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-    """A socket bound to *target* at *port* (0: any), not listening. ``"::"`` takes IPv4 too.
+def bind_at(
+    target: Target,
+    port: int,
+    *,
+    reuse: bool,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+    v6only: bool = False,
+) -> socket.socket:
+    """A socket bound to *target* at *port* (0: any), not listening. ``"::"`` takes IPv4 too, unless *v6only*.
 
     Raises:
         OSError: the port is taken, or may not be had.
@@ -35,7 +42,7 @@ def bind_at(target: Target, port: int, *, reuse: bool, kind: socket.SocketKind =
     sock = socket.socket(target.family, kind)
     try:
         if target.address == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         if reuse:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((target.address, port, *target.scope))

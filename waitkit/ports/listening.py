@@ -14,6 +14,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, resolve
 from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.socket_path import LONGEST_PATH
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.wait import earliest
 from waitkit.waits.watching import Context, Verdict, Watch
@@ -204,6 +205,6 @@ def unix_socket_listening(path: str | os.PathLike[str]) -> Condition[Path]:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
     absolute = os.path.abspath(path)
-    if len(os.fsencode(absolute)) > 107:
-        raise ValueError(f"path={absolute!r} is too long for a unix socket: at most 107 bytes")
+    if len(os.fsencode(absolute)) > LONGEST_PATH:
+        raise ValueError(f"path={absolute!r} is too long for a unix socket: at most {LONGEST_PATH} bytes")
     return _UnixSocketListening(Path(absolute))
