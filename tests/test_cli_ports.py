@@ -13,7 +13,7 @@ import pytest
 from commandline import MODULE, environment, run, shell
 from support import LIMIT
 
-from waitkit import reserved_port
+from waitkit import reserved_port, reserved_ports
 
 
 def names_of(pid: int) -> tuple[str, str]:
@@ -140,3 +140,64 @@ def test_nobody_reads_the_answer():
         process.stdout.close()
         _, errors = process.communicate(timeout=LIMIT)
     assert (process.returncode, errors) == (141, b"")
+
+
+# waitkit port
+
+
+def test_a_port():
+    """A port is printed that a server can have."""
+    done = run("port")
+    assert (done.returncode, done.stderr) == (0, "")
+    with socket.create_server(("127.0.0.1", int(done.stdout))):
+        pass
+
+
+def test_several_ports():
+    """Several ports come one a line, all different."""
+    ports = run("port", "--count", 50).stdout.splitlines()
+    assert len(set(ports)) == 50
+    assert all(1 <= int(port) <= 65_535 for port in ports)
+
+
+def test_ports_of_a_range():
+    """--within takes them from a range, and says so where it has not so many."""
+    with reserved_ports(3) as taken:
+        first = min(taken)
+        few = run("port", "-n", 2, "--within", f"{first}-{first}")
+        assert (few.returncode, few.stdout) == (1, "")
+        assert few.stderr.startswith("waitkit port: ")
+    found = int(run("port", "--within", "20000-29999").stdout)
+    assert 20_000 <= found <= 29_999
+
+
+@pytest.mark.parametrize(
+    "words", [["--protocol", "udp"], ["--protocol", "both"], ["--family", "ipv4"], ["--family", "ipv6"]]
+)
+def test_ports_of_a_kind(words):
+    """Ports can be asked for by protocol and family; a server of that kind can have them."""
+    port = int(run("port", *words).stdout)
+    family = socket.AF_INET6 if "ipv6" in words else socket.AF_INET
+    kind = socket.SOCK_DGRAM if words[0] == "--protocol" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as server:
+        server.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--count", "0"], "'0' is not a count: give a number from 1 to 10000"),
+        (["--count", "many"], "'many' is not a count"),
+        (["--within", "8000"], "'8000' is not a range of ports: give FIRST-LAST"),
+        (["--within", "8000-7000"], "'8000-7000' is an empty range"),
+        (["--within", "0-10"], "'0' is not a port"),
+        (["--family", "ipx"], "invalid choice: 'ipx'"),
+        (["--protocol", "sctp"], "invalid choice: 'sctp'"),
+        (["8000"], "unrecognized arguments: 8000"),
+    ],
+)
+def test_bad_wishes(words, says):
+    """What cannot be asked for is refused with exit code 2, which "none is left" has not."""
+    done = run("port", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr

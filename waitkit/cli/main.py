@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: Final = {
     "wait": "wait for ports, pages, files and processes, then run a command",
     "run": "run a command, ready and with a free port, and another one while it is up",
+    "port": "print a free port",
     "holds": "tell who holds a port",
     "demo": "run 26 tests of an RPC service without a sleep",
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any, Final
 
 from waitkit.conditions.condition import Condition
@@ -68,10 +67,6 @@ class Target(Condition[Any]):
         return self.text
 
     def watch(self, context: Context) -> Watch:
-        if context.deadline == context.started:
-            # One look: it has the time that a look has. Otherwise a page would have none to answer in.
-            context = copy(context)
-            context.deadline = None
         return _TargetWatch(self.condition.watch(context), self)
 
     def __str__(self) -> str:
