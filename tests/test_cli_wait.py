@@ -296,6 +296,17 @@ def test_no_answer_yet_is_not_gone():
     assert (done.returncode, also.returncode) == (124, 124)
 
 
+def test_held_for(tmp_path):
+    """--held-for wants it to hold without interruption for a while, and says where it has not held long enough."""
+    long_enough = run("wait", f"file:{tmp_path}", "--held-for", "50ms", "--json")
+    assert long_enough.returncode == 0
+    assert report(long_enough.stdout)["elapsed"] >= 0.05
+    too_short = run("wait", f"file:{tmp_path}", "--held-for", "1h", "-t", "20ms")
+    assert (too_short.returncode, "it holds now, but has not for long enough" in too_short.stderr) == (124, True)
+    absent = run("wait", f"file:{tmp_path}/x", "--held-for", "1ms", "-t", "20ms")
+    assert (absent.returncode, f"missing:\n  file:{tmp_path}/x (" in absent.stderr) == (124, True)
+
+
 # Limits.
 
 
@@ -570,6 +581,7 @@ def test_a_command_that_cannot_be_run(tmp_path, command, code, says):
         (["file:/", "--status", "99"], "'99' is not a list of statuses"),
         (["file:/", "--look-timeout", "0"], "'0' leaves no time for an answer"),
         (["file:/", "--look-timeout", "none"], "'none' is not a duration"),
+        (["file:/", "--held-for", "none"], "'none' is not a duration"),
         (["file:/", "--time", "1"], "unrecognized arguments: --time"),
         (["file:/", "--"], "no command follows --"),
         (["--", "echo"], "the following arguments are required: TARGET"),

@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--timeout", "-t", type=optional_duration, default=DEFAULT, metavar="DURATION", help=_TIMEOUT)
     add("--any", action="store_true", help="wait for any one of the targets")
     add("--gone", "--invert", action="store_true", help="wait until the targets (tcp, http, unix, file) are gone")
+    add("--held-for", type=duration, metavar="DURATION", help="it must hold so long without interruption")
     add(
         "--unless", action="append", default=[], metavar="TARGET", help="give up as soon as this holds; may be repeated"
     )
@@ -133,7 +134,8 @@ class _Waiting:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._targets: list[Target] = options.targets
-        self._together: Condition[Any] = (any_of if options.any else all_of)(*self._targets)
+        together: Condition[Any] = any_of(*self._targets) if options.any else all_of(*self._targets)
+        self._together = together if options.held_for is None else together.held_for(f"{options.held_for}ns")
         self._unless: Condition[Any] | None = any_of(*options.unless) if options.unless else None
         self._timeout: Nanoseconds | DefaultTimeout | None = options.timeout
         self._started = self._over = now()
@@ -179,17 +181,21 @@ class _Waiting:
     def _ended(self, outcome: str, code: int, headline: str, facts: WaitFacts | None = None) -> int:
         notes = facts.notes if facts is not None else ()
         if not self._options.quiet:
-            missing = "".join(f"\n  {target}" for target in self._targets if not target.held)
-            more = "".join(f"\n  {note}" for note in notes)
-            say(f"waitkit: {headline}; missing{' all of' if self._options.any else ''}:{missing}{more}")
+            say("\n  ".join((f"waitkit: {headline}; {self._missing()}", *notes)))
         self._report(outcome, "\n".join((headline, *notes)))
         return code
+
+    def _missing(self) -> str:
+        missing = [f"\n  {target}" for target in self._targets if not target.held]
+        if len(missing) == 0 or (self._options.any and len(missing) < len(self._targets)):
+            return "it holds now, but has not for long enough" if self._options.held_for else "nothing is missing"
+        return f"missing{' all of' if self._options.any else ''}:{''.join(missing)}"
 
     def _words(self, record: WaitRecord) -> str:
         missing = [str(target) for target in self._targets if not target.held]
         limit = "" if record.limit is None else f" of {format_duration(record.limit)}"
         names = " or ".join(missing) if self._options.any else ", ".join(missing)
-        return f"waiting for {names}: {format_duration(record.end - record.start)}{limit}"
+        return f"waiting for {names or 'it to hold longer'}: {format_duration(record.end - record.start)}{limit}"
 
     def _report(self, outcome: str, error: str | None) -> None:
         """The object that ``--json`` asks for."""
