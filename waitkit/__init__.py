@@ -43,10 +43,16 @@ if _TYPE_CHECKING:
     from waitkit.ports.listening import port_listening as port_listening
     from waitkit.ports.listening import unix_socket_listening as unix_socket_listening
     from waitkit.ports.reserve import reserved_port as reserved_port
+    from waitkit.processes.api import managed_process as managed_process
     from waitkit.processes.managed import ManagedProcess as ManagedProcess
-    from waitkit.processes.managed import managed_process as managed_process
+    from waitkit.processes.matching import output_matches as output_matches
+    from waitkit.processes.notifications import ready_notified as ready_notified
+    from waitkit.processes.notify import notify_ready as notify_ready
+    from waitkit.processes.notify import notify_status as notify_status
+    from waitkit.processes.notify import notify_stopping as notify_stopping
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
+    from waitkit.processes.statistics import Statistics as Statistics
     from waitkit.rates.api import rate_limited as rate_limited
     from waitkit.rates.limiter import RateLimiter as RateLimiter
     from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
@@ -86,6 +92,7 @@ _HOMES = {
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
     "Retrying": "retry.api",
+    "Statistics": "processes.statistics",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
     "WaitFacts": "ground.errors",
@@ -103,15 +110,20 @@ _HOMES = {
     "fail_after": "waits.scopes",
     "http_ok": "ports.http",
     "log_long_waits": "ground.records",
-    "managed_process": "processes.managed",
+    "managed_process": "processes.api",
     "move_on_after": "waits.scopes",
     "notified": "conditions.threads",
+    "notify_ready": "processes.notify",
+    "notify_status": "processes.notify",
+    "notify_stopping": "processes.notify",
+    "output_matches": "processes.matching",
     "path_exists": "conditions.paths",
     "port_free": "ports.free",
     "port_listening": "ports.listening",
     "process_exited": "conditions.processes",
     "rate_limited": "rates.api",
     "readable": "conditions.descriptors",
+    "ready_notified": "processes.notifications",
     "reserved_port": "ports.reserve",
     "retry_backoff": "retry.api",
     "retrying": "retry.api",

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
 from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
+from waitkit.ports.addresses import is_loopback
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["http_ok"]
@@ -66,8 +67,13 @@ class _HttpWatch(Watch):
             status = 0
         else:
             self._trouble = f"{status} {reason}".strip()
-        after = clock_now()
         holds = bool(status) and status in self._condition.status
+        if holds:
+            parts = urlsplit(self._condition.url)
+            if is_loopback(parts.hostname or ""):
+                objection = self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
+                holds, self._trouble = not objection, objection or self._trouble
+        after = clock_now()
         return Verdict(holds, status if holds else None, self._context.next_look(after, after - now))
 
     def _ask(self, patience: float) -> tuple[int, str]:

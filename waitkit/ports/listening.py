@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from waitkit.conditions.descriptors import is_ready
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND, Nanoseconds
-from waitkit.ports.addresses import Address, check_host, check_port, is_literal, resolve
+from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_loopback, resolve
 from waitkit.ports.holders import describe_holders
 from waitkit.waits.wait import earliest
 from waitkit.waits.watching import Context, Verdict, Watch
@@ -56,6 +57,9 @@ class _ConnectWatch(Watch):
         self._attempts: list[_Attempt] = []
         self._trouble = ""
 
+    def accepted(self, connection: socket.socket) -> None:
+        """Somebody has accepted; the connection is closed right after."""
+
     def addresses(self) -> Sequence[Address]:
         """Where to connect. An ``OSError`` means "not yet"."""
         raise NotImplementedError
@@ -85,8 +89,15 @@ class _ConnectWatch(Watch):
             again = earliest(again, self._listen(attempt, now))
         return Verdict(False, None, again)
 
+    def objection(self) -> str:
+        """Why the one who accepted does not count; empty where anybody does."""
+        return ""
+
     def _held(self, now: Nanoseconds) -> Verdict:
         self.close()
+        if objection := self.objection():
+            self._trouble = objection
+            return Verdict(False, None, self._context.next_look(now))
         self._trouble = "it listens"
         return Verdict(True, self.value(), self._context.next_look(now))
 
@@ -123,6 +134,7 @@ class _ConnectWatch(Watch):
         try:
             if code == 0:
                 if not _connected_to_itself(attempt.sock):
+                    self.accepted(attempt.sock)
                     return True
                 code = errno.ECONNREFUSED
         except OSError as error:  # reset between the connection and our question
@@ -194,6 +206,11 @@ class _PortWatch(_ConnectWatch):
     def value(self) -> object:
         return self._condition.port
 
+    def objection(self) -> str:
+        if not is_loopback(self._condition.host):
+            return ""
+        return self._context.objection_to_port(self._condition.port)
+
     def explain(self) -> Sequence[str]:
         if not self._literal:
             return ()
@@ -213,17 +230,25 @@ class _UnixSocketListening(Condition[Path]):
 
 
 class _UnixSocketWatch(_ConnectWatch):
-    __slots__ = ("_path",)
+    __slots__ = ("_path", "_server")
 
     def __init__(self, path: Path, context: Context) -> None:
         super().__init__(context)
         self._path = path
+        self._server = 0
 
     def addresses(self) -> Sequence[Address]:
         return [(socket.AF_UNIX, str(self._path))]
 
     def value(self) -> object:
         return self._path
+
+    def accepted(self, connection: socket.socket) -> None:
+        if hasattr(socket, "SO_PEERCRED"):  # of a socket that listens: who called listen()
+            self._server = struct.unpack_from("=i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+    def objection(self) -> str:
+        return self._context.objection_to_process(self._server)
 
 
 def port_listening(port: int, host: str = "localhost") -> Condition[int]:

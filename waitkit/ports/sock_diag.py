@@ -52,8 +52,8 @@ class Row(NamedTuple):
     expires: int | None
 
 
-def dump(family: int, protocol: int, states: int, port: int) -> list[Row]:
-    """The sockets of one address family and protocol in these states whose local port is *port*.
+def dump(family: int, protocol: int, states: int, port: int | None) -> list[Row]:
+    """The sockets of one address family and protocol in these states whose local port is *port*; ``None``: any.
 
     Raises:
         OSError: the kernel does not answer such questions.
@@ -61,14 +61,14 @@ def dump(family: int, protocol: int, states: int, port: int) -> list[Row]:
     netlink = getattr(socket, "AF_NETLINK", None)
     if netlink is None:
         raise OSError("this system has no netlink")
-    ports = _PORTS.pack(port, 0)
+    ports = _PORTS.pack(port or 0, 0)
     question = _QUESTION.pack(family, protocol, 0, 0, states) + ports + bytes(36) + b"\xff" * 8  # the cookie: none
     with socket.socket(netlink, socket.SOCK_RAW, _SOCK_DIAG) as sock:
         # The kernel answers while we ask: an answer that is not there yet will not come.
         sock.setblocking(False)
         sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
         # The filter by port is old, yet not every dump of every kernel keeps to it.
-        return [row for message in _messages(sock) if (row := _row(message)).local_port == port]
+        return [row for message in _messages(sock) if port in (None, (row := _row(message)).local_port)]
 
 
 def _messages(sock: socket.socket) -> Iterator[bytes]:
