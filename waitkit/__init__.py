@@ -53,6 +53,7 @@ if _TYPE_CHECKING:
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
     from waitkit.processes.statistics import Statistics as Statistics
+    from waitkit.processes.together import started as started
     from waitkit.rates.api import rate_limited as rate_limited
     from waitkit.rates.limiter import RateLimiter as RateLimiter
     from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
@@ -128,6 +129,7 @@ _HOMES = {
     "retry_backoff": "retry.api",
     "retrying": "retry.api",
     "set_defaults": "ground.settings",
+    "started": "processes.together",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
     "wait_for": "waiting",

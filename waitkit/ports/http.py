@@ -66,15 +66,19 @@ class _HttpWatch(Watch):
             self._trouble = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
             status = 0
         else:
-            self._trouble = f"{status} {reason}".strip()
-        holds = bool(status) and status in self._condition.status
-        if holds:
-            parts = urlsplit(self._condition.url)
-            if is_loopback(parts.hostname or ""):
-                objection = self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
-                holds, self._trouble = not objection, objection or self._trouble
+            objection = self._objection() if status in self._condition.status else ""
+            self._trouble = objection or f"{status} {reason}".strip()
+            status = 0 if objection else status
         after = clock_now()
+        holds = bool(status) and status in self._condition.status
         return Verdict(holds, status if holds else None, self._context.next_look(after, after - now))
+
+    def _objection(self) -> str:
+        """Why an answer of this server does not count; empty where it does."""
+        parts = urlsplit(self._condition.url)
+        if not is_loopback(parts.hostname or ""):
+            return ""
+        return self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
 
     def _ask(self, patience: float) -> tuple[int, str]:
         parts = urlsplit(self._condition.url)

@@ -6,10 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from waitkit.conditions.processes import ProcessExited
+from waitkit.engine.locks import ForkSafeLock
 from waitkit.ground.durations import SECOND
 from waitkit.ground.settings import scaled
 from waitkit.processes import tree
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["CallableChild", "Child", "ProgramChild"]
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+#: In so many seconds no machine gives away all numbers there are (32,768 at least) and begins anew.
+_YOUNG = 0.5
+_FEW = 100
 
 
 class Child(Protocol):
@@ -54,11 +61,14 @@ class Child(Protocol):
 class Identity:
     """Just this process and its tree, whoever may get its number later."""
 
-    __slots__ = ("_pidfd", "guarded", "pid")
+    __slots__ = ("_born", "_lock", "_pidfd", "guarded", "pid")
 
     def __init__(self, pid: int, guarded: Guarded) -> None:
         self.pid = pid
         self.guarded = guarded
+        self._born = time.monotonic()
+        # Guards the pidfd: closed by one thread, its number could be another process's when the next one sends.
+        self._lock = ForkSafeLock()
         self._pidfd: int | None = None
         if hasattr(os, "pidfd_open"):
             try:
@@ -69,17 +79,25 @@ class Identity:
 
     def send(self, number: int) -> None:
         """Send it a signal; nothing happens where it has just ended."""
-        try:
-            if self._pidfd is not None:
-                signal.pidfd_send_signal(self._pidfd, number)
-            elif not hasattr(os, "pidfd_open"):
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
+        with self._lock:
+            try:
+                if self._pidfd is not None:
+                    signal.pidfd_send_signal(self._pidfd, number)
+                elif not hasattr(os, "pidfd_open"):
+                    os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
 
     def members(self) -> dict[int, tree.Facts]:
         """The living processes of its tree."""
-        return tree.members(self.guarded.root)
+        return tree.members(self.guarded.root, self._candidates())
+
+    def _candidates(self) -> list[int] | None:
+        """Who can be a descendant of a young process: those who got their number after it. ``None``: anybody."""
+        if time.monotonic() - self._born > _YOUNG:
+            return None
+        last = tree.last_pid()
+        return list(range(self.pid + 1, last + 1)) if self.pid <= last <= self.pid + _FEW else None
 
     def kill_tree(self) -> dict[int, tree.Facts]:
         """Kill it and all of its tree. Returns whom; they may take a moment to be gone."""
@@ -87,14 +105,15 @@ class Identity:
             self.send(KILL)
             _kill_session(self.pid)
             return {}
-        return tree.kill_members(self.guarded.root)
+        return tree.kill_members(self.guarded.root, self._candidates())
 
     def close(self) -> None:
         """Its tree is gone."""
         self.guarded.gone()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        with self._lock:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
 
 
 def _kill_session(session: int) -> None:

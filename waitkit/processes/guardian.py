@@ -211,10 +211,12 @@ class Guarded:
 
     def started(self, pid: int) -> None:
         """Its root has been started."""
-        tree.mark(pid, self.root.mark)
         _take_off_strays(self.root.mark, pid)
-        facts = tree.facts_of(pid)
-        self.root.pid, self.root.start = pid, 0 if facts is None else facts.start
+        self.root.pid = pid
+        # Where it carries the mark, that identifies it. To ask for more would wait for its exec, which takes a while.
+        if tree.mark_of(pid) != self.root.mark and tree.mark(pid, self.root.mark) is None:
+            facts = tree.facts_of(pid)
+            self.root.start = 0 if facts is None else facts.start
         _guardian.tell(self.root.mark, _line(self.root))
 
     def gone(self) -> None:

@@ -20,7 +20,7 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["MARK", "Facts", "Root", "facts_of", "kill_members", "mark", "mark_of", "members", "new_mark"]
+__all__ = ["MARK", "Facts", "Root", "facts_of", "kill_members", "last_pid", "mark", "mark_of", "members", "new_mark"]
 
 #: The beginning of the name that stands in the environment of a program; the number of its mark follows.
 MARK = "WAITKIT_TREE_"
@@ -45,7 +45,7 @@ class Facts:
 
 
 class Root:
-    """The process a tree grew from. *pid* is 0 where nobody has told it yet."""
+    """The process a tree grew from. *pid* is 0 where nobody has told it yet, and *start* where its mark identifies it."""
 
     __slots__ = ("mark", "pid", "start")
 
@@ -110,6 +110,12 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
+def last_pid() -> int:
+    """The number that was given away last, to a process or a thread; 0 where the system does not tell."""
+    fields = _read("/proc/loadavg").split()
+    return int(fields[4]) if len(fields) == 5 else 0
+
+
 def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]:
     """The living members of a tree, the root among them.
 
@@ -128,7 +134,7 @@ def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]
         if facts is not None and facts.start >= root.start and pid != os.getpid() and pid > 1:
             young[pid] = facts
     leader = young.get(root.pid)
-    reused = leader is not None and leader.start != root.start
+    reused = leader is not None and (leader.start != root.start if root.start else mark_of(root.pid) != root.mark)
     found = {
         pid
         for pid, facts in young.items()
@@ -219,7 +225,9 @@ def _guard(fd: int) -> None:
             if line[:1] == b"-":
                 trees.pop(number, None)
             else:
-                trees[number] = Root(number, *identity)
+                trees[number] = root = Root(number, *identity)
+                if root.pid and not root.start and (facts := facts_of(root.pid)) is not None:
+                    root.start = facts.start if mark_of(root.pid) == number else -1
     for tree in trees.values():
         kill_members(tree)
 
