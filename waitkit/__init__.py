@@ -52,6 +52,7 @@ if _TYPE_CHECKING:
     from waitkit.processes.notify import notify_stopping as notify_stopping
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
+    from waitkit.processes.restarting import RestartPolicy as RestartPolicy
     from waitkit.processes.statistics import Statistics as Statistics
     from waitkit.processes.together import started as started
     from waitkit.rates.api import rate_limited as rate_limited
@@ -90,6 +91,7 @@ _HOMES = {
     "RateLimitExceeded": "rates.limiter",
     "RateLimiter": "rates.limiter",
     "ReadyEvent": "processes.ready_event",
+    "RestartPolicy": "processes.restarting",
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
     "Retrying": "retry.api",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
@@ -15,6 +15,9 @@ from waitkit.processes.managed import ManagedProcess
 from waitkit.processes.readiness import check_ready
 from waitkit.processes.surroundings import Surroundings, check_surroundings
 from waitkit.processes.tee import Tee, TeeTarget, check_tee
+
+if TYPE_CHECKING:
+    from waitkit.processes.restarting import RestartPolicy
 
 __all__ = ["managed_process"]
 
@@ -35,6 +38,7 @@ def managed_process(
     ulimits: Mapping[str, int | tuple[int, int]] | None = None,
     shell: bool = False,
     tee: TeeTarget | None = None,
+    restart: RestartPolicy | None = None,
     start_method: StartMethod = "spawn",
 ) -> ManagedProcess:
     """A process for the length of a block.
@@ -72,6 +76,7 @@ def managed_process(
         shell: *target* is a command line for ``/bin/sh``.
         tee: where its output goes as well, as it comes: the path of a file to append to, an open file, or a logger, which
             gets a line at a time at the level INFO.
+        restart: whether it is started again when it dies, a :class:`RestartPolicy`. It is proven ready again each time.
         start_method: how ``multiprocessing`` starts a callable.
 
     Returns:
@@ -92,7 +97,10 @@ def managed_process(
         if callable(target)
         else _program(target, args, surroundings, check_tee(tee), shell=shell)
     )
-    return ManagedProcess(Plan(launch, name, check_ready(ready, of_callable=of_callable), patience, grace, number))
+    if restart is not None and type(restart).__name__ != "RestartPolicy":
+        raise TypeError(f'restart={restart!r} is no policy: give RestartPolicy(when="on_failure", limit="5/min")')
+    awaited = check_ready(ready, of_callable=of_callable)
+    return ManagedProcess(Plan(launch, name, awaited, patience, grace, number, restart))
 
 
 Launch = Callable[[Mapping[str, str]], Child]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from waitkit.conditions.condition import Condition, any_of
 from waitkit.conditions.descriptors import DescriptorWatch
@@ -25,7 +25,10 @@ from waitkit.waits.scopes import outside_scopes
 from waitkit.waits.wait import Wait
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
-__all__ = ["Life", "Plan"]
+if TYPE_CHECKING:
+    from waitkit.processes.restarting import RestartPolicy
+
+__all__ = ["Life", "Plan", "beyond_scopes"]
 
 _PATIENCE = 10 * SECOND
 
@@ -43,6 +46,7 @@ class Plan(NamedTuple):
     ready_timeout: int | None
     stop_timeout: int
     stop_signal: int
+    restart: RestartPolicy | None
 
 
 class Life:
@@ -96,6 +100,9 @@ class Life:
             against = ended if unless is None else any_of(ended, unless)
             yield Wait(Ready(ready, self.name, self, self._facts), self.plan.ready_timeout, unless=against)
         self.ready_after = (now() - self.began) / SECOND
+        if self.plan.restart is not None:
+            # Once it has died nobody knows any more what it listened at, and the next one is to find that free.
+            self._listeners = listeners_of(self._members_now())
 
     def _facts(self) -> Sequence[str]:
         facts = [] if self._notifications is None else self._notifications.facts()
@@ -108,13 +115,15 @@ class Life:
             return facts
         return [*facts, self.child.output.tail() or "it wrote nothing"]
 
-    def ending(self) -> Flow[int | None]:
+    def ending(self, interrupt: BaseException | None = None) -> Flow[int | None]:
         """End it: the stop signal, the grace, then everything that is left is killed. Returns its exit code."""
         if self.over:
+            if interrupt is not None:
+                raise interrupt
             return self.child.exit_code()
-        interrupt: BaseException | None = None
         try:
-            yield from self._asking()
+            if interrupt is None:
+                yield from self._asking()
         except GeneratorExit:
             self._end_at_once()
             raise
@@ -128,7 +137,7 @@ class Life:
             self._listeners = listeners_of(self._members_now())
             self.child.identity.send(self.plan.stop_signal)
             try:
-                yield _beyond_scopes(self.exited, self.plan.stop_timeout)
+                yield beyond_scopes(self.exited, self.plan.stop_timeout)
             except WaitTimeout:
                 pass
 
@@ -148,10 +157,10 @@ class Life:
             try:
                 with SignalsHeld():
                     killed = self.child.identity.kill_tree()
-                yield _beyond_scopes(_AllGone(self.exited, killed), scaled(_PATIENCE))
+                yield beyond_scopes(_AllGone(self.exited, killed), scaled(_PATIENCE))
                 self._release()
                 if self._listeners:
-                    yield _beyond_scopes(ListenersGone(self._listeners, self.name), scaled(_PATIENCE // 2))
+                    yield beyond_scopes(ListenersGone(self._listeners, self.name), scaled(_PATIENCE // 2))
                 break
             except GeneratorExit:
                 self._end_at_once()
@@ -183,7 +192,7 @@ class Life:
             self._notifications.close()
 
 
-def _beyond_scopes(condition: Condition[Any], timeout: int | None) -> Wait:
+def beyond_scopes(condition: Condition[Any], timeout: int | None) -> Wait:
     """A wait of cleaning up: scopes around do not cut it short."""
     with outside_scopes():
         return Wait(condition, timeout)

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from waitkit.conditions.condition import Condition
+from waitkit.conditions.own import Event, Value
 from waitkit.conditions.processes import ProcessExit
 from waitkit.ground.durations import Duration, to_optional_nanoseconds
 from waitkit.ground.errors import WaitFailed
@@ -25,6 +26,7 @@ from waitkit.waits.wait import Wait
 
 if TYPE_CHECKING:
     from waitkit.processes.statistics import Statistics
+    from waitkit.processes.supervisor import Supervision
 
 __all__ = ["ManagedProcess"]
 
@@ -36,6 +38,9 @@ class ManagedProcess:
         self._plan = plan
         self._life: Life | None = None
         self._owner = 0
+        self._supervision: Supervision | None = None
+        self._restarts: Value[int] = Value(0, f"restarts of {plan.name}")
+        self._gave_up = Event(f"{plan.name} to be given up")
 
     def _started(self) -> Life:
         if self._life is None:
@@ -71,6 +76,16 @@ class ManagedProcess:
     def status(self) -> str:
         """What it said last of what it does, by ``STATUS=``; empty where it said nothing, or is not listened to."""
         return self._started().status
+
+    @property
+    def restarts(self) -> Value[int]:
+        """How often it was started again since :meth:`start`, because it had died: a value to be waited for."""
+        return self._restarts
+
+    @property
+    def gave_up(self) -> Condition[bool]:
+        """The condition that it has died and is not started again, by its ``restart=`` policy."""
+        return self._gave_up
 
     def send_signal(self, number: int) -> None:
         """Send it a signal; nothing happens where it has ended."""
@@ -170,7 +185,19 @@ class ManagedProcess:
             raise RuntimeError(f"{self} is running already")
         if self._life is not None:
             yield from self._stopping()  # it ended by itself: what it left behind goes with it
+        self._restarts.set(0)
+        self._gave_up.clear()
         yield from self._living()
+        if self._plan.restart is not None:
+            from waitkit.processes.supervisor import Supervision
+
+            self._supervision = Supervision(self, self._plan.restart, self._restarts, self._gave_up)
+            try:
+                self._supervision.begin()
+            except BaseException:
+                self._supervision = None
+                yield from self._ending()
+                raise
 
     def _living(self, unless: Condition[Any] | None = None) -> Flow[None]:
         """Launch it and wait until it is ready; it is ended where that fails."""
@@ -181,15 +208,16 @@ class ManagedProcess:
             yield from self._life.becoming_ready(lambda: resolve(self._plan.ready, self), unless)
         except GeneratorExit:
             if self._life is not None and self in _running:
-                drive(self._stopping())
+                drive(self._ending())
             raise
         except BaseException:
-            yield from self._stopping()
+            yield from self._ending()
             raise
 
     def _launch(self) -> None:
-        self._life = None
         self._owner = os.getpid()
+        if self._life is not None and self._life.over:
+            _running.discard(self)
         self._life = Life(self._plan)
         _running.add(self)
         # multiprocessing joins its children at exit: be before it.
@@ -197,11 +225,24 @@ class ManagedProcess:
         atexit.register(_kill_at_exit)
 
     def _stopping(self) -> Flow[int | None]:
+        supervision, self._supervision = self._supervision, None
+        interrupt: BaseException | None = None
+        if supervision is not None and self._owner == os.getpid():
+            try:
+                yield from supervision.withdrawing()
+            except GeneratorExit:
+                raise
+            except BaseException as error:  # noqa: BLE001 - the process is ended all the same, and without grace
+                interrupt = error
+        code = yield from self._ending(interrupt)
+        return code
+
+    def _ending(self, interrupt: BaseException | None = None) -> Flow[int | None]:
         life = self._life
         if life is None or self._owner != os.getpid():
             return None
         try:
-            code = yield from life.ending()
+            code = yield from life.ending(interrupt)
         finally:
             if life.over:
                 _running.discard(self)
@@ -255,6 +296,8 @@ _running: weakref.WeakSet[ManagedProcess] = weakref.WeakSet()
 def _kill_at_exit() -> None:
     """A block still open when the interpreter ends (in a generator, in a daemon thread) leaves no process behind."""
     for process in list(_running):
+        if process._supervision is not None:
+            process._supervision.withdraw()
         life = process._life
         if life is not None and process._owner == os.getpid() and not life.over:
             life.kill()

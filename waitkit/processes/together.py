@@ -12,7 +12,7 @@ from waitkit.processes.managed import ManagedProcess
 from waitkit.waits.drivers import Flow, drive_in_loop
 from waitkit.waits.wait import Wait, earliest
 
-__all__ = ["Strand", "started", "weave", "weave_in_loop"]
+__all__ = ["Strand", "earliest_due", "started", "weave", "weave_in_loop"]
 
 
 class _TakenDown(BaseException):
@@ -126,7 +126,7 @@ def weave(flows: Sequence[Flow[Any]], *, all_or_none: bool) -> None:
             _look_at_all(strands, all_or_none=all_or_none)
             going_on = [strand for strand in strands if not strand.done]
             if going_on and not any(strand.to_look for strand in going_on):
-                parker.park(_earliest_due(going_on))
+                parker.park(earliest_due(going_on))
         except BaseException as error:  # noqa: BLE001 - Ctrl-C, once or more: each flow gets it, and ends in its way
             interrupt = interrupt or error
             to_begin.clear()
@@ -146,7 +146,8 @@ def _look_at_all(strands: Sequence[Strand], *, all_or_none: bool) -> None:
             strand.take_down()
 
 
-def _earliest_due(strands: Sequence[Strand]) -> int | None:
+def earliest_due(strands: Sequence[Strand]) -> int | None:
+    """When the first of them is to be looked at again at the latest."""
     due = None
     for strand in strands:
         due = earliest(due, strand.due)
