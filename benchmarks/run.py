@@ -22,9 +22,26 @@ NAMES = (
     "server_ready",
     "import_time",
     "retry_cost",
+    "port_cost",
     "demo_editions",
 )
-PEERS = ("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil")
+PEERS = (
+    "polling2",
+    "waiting",
+    "busypie",
+    "tenacity",
+    "stamina",
+    "backoff",
+    "mirakuru",
+    "pytest-xprocess",
+    "psutil",
+    "portpicker",
+    "portend",
+    "port-for",
+    "ephemeral-port-reserve",
+    "pytest-asyncio",
+    "anyio",
+)
 
 
 def main() -> int:

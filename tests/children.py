@@ -81,6 +81,12 @@ def no_descriptor_left() -> Iterator[None]:
         os.close(writing)
 
 
+def fresh_port() -> int:
+    """A port that nobody has at any address, not even what is left of a connection, and that nobody is given unasked."""
+    with reserved_port(within=(10_000, 19_999)) as port:
+        return port
+
+
 def end(pid: int) -> None:
     """Make sure that a process the test means to be dead is dead, whatever the test found."""
     try:
@@ -182,10 +188,10 @@ def touch(path: Path) -> None:
 # Callables for plain multiprocessing children.
 
 
-def reserve_many(count: int, pipe: Connection) -> None:
+def reserve_many(count: int, pipe: Connection, within: tuple[int, int] | None = None) -> None:
     """Hold *count* reservations at once, tell the ports, and hold them until the other side hangs up."""
     with ExitStack() as stack, pipe:
-        pipe.send([int(stack.enter_context(reserved_port())) for _ in range(count)])
+        pipe.send([int(stack.enter_context(reserved_port(within=within))) for _ in range(count)])
         try:
             pipe.recv()
         except EOFError:

@@ -64,11 +64,11 @@ PERMITTED = {
     ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
     ("waitkit/processes/life.py", "waitpid"): "with WNOHANG",
     ("waitkit/processes/notifications.py", "recvmsg"): "of a socket that does not block",
+    ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (
         "waitkit/ports/addresses.py",
         "getaddrinfo",
     ): "the name service offers nothing else; only a look that may_block asks",
-    ("waitkit/ports/free.py", "getaddrinfo"): "to bind, for a numeric address or a name of this machine",
     ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from children import LONG, listen, nothing_left  # noqa: F401
+from children import LONG, fresh_port, listen, nothing_left  # noqa: F401
 
 from waitkit import (
     CancelScope,
@@ -22,14 +22,18 @@ from waitkit import (
     port_listening,
     reserved_port,
     wait_for,
+    who_holds,
 )
-from waitkit.ports.holders import who_holds
+from waitkit.ports import free
+from waitkit.ports.binding import everywhere
+from waitkit.ports.sockets import lists_bound_sockets
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def server_at(host: str, port: int = 0, *, reuse: bool = True) -> socket.socket:
-    """A listener at one address alone, with or without SO_REUSEADDR."""
+    """A listener at one address alone, with or without SO_REUSEADDR; at a port of its own, that nobody has anywhere."""
+    port = port or fresh_port()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     if family == socket.AF_INET6:
@@ -208,6 +212,71 @@ def test_privileged_port_raises_at_once() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert ended.stdout == "refused 13\n", ended.stderr
+
+
+def test_reuse_address_chooses_the_server() -> None:
+    """A reservation and TIME_WAIT leave a server with the option its port, and bar one without; the error says so."""
+    with reserved_port() as port:
+        assert wait_for(port_free(port), timeout=0) == port
+        with pytest.raises(WaitTimeout, match="a server that sets SO_REUSEADDR could have it now"):
+            wait_for(port_free(port, reuse_address=False), timeout=0)
+    assert wait_for(port_free(port, reuse_address=False), timeout=0) == port
+    left = leave_time_wait(server_at("127.0.0.1"))
+    assert wait_for(port_free(left, "127.0.0.1"), timeout=0) == left
+    with pytest.raises(WaitTimeout, match="no process: TIME_WAIT on 127.0.0.1, which passes in"):
+        wait_for(port_free(left, "127.0.0.1", reuse_address=False), timeout=0)
+    assert wait_for(port_free(left, "127.0.0.2", reuse_address=False), timeout=0) == left
+
+
+def test_localhost_is_both_loopback_addresses() -> None:
+    """A listener at either loopback address bars "localhost"; one at another does not."""
+    for host in ("127.0.0.1", "::1"):
+        with server_at(host) as server, pytest.raises(WaitTimeout):
+            wait_for(port_free(server.getsockname()[1], "localhost"), timeout=0)
+    with server_at("127.0.0.2") as server:
+        assert wait_for(port_free(server.getsockname()[1], "localhost"), timeout=0)
+
+
+@pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
+def test_nothing_is_bound_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the list of sockets tells, no bind is tried: not at a free port, not beside a listener or a silent socket."""
+
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise AssertionError("a bind")
+
+    with server_at("127.0.0.1") as server, reserved_port() as reserved:
+        free_port = fresh_port()
+        monkeypatch.setattr(free, "bind_at", refuse)
+        assert not free.is_free(everywhere(), reserved, reuse_address=False)
+        for reuse in (True, False):
+            assert wait_for(port_free(free_port, reuse_address=reuse), timeout=0)
+            with pytest.raises(WaitTimeout):
+                wait_for(port_free(server.getsockname()[1], reuse_address=reuse), timeout=0)
+
+
+LOOKER = """
+import sys
+from waitkit import WaitTimeout, port_free, wait_for
+print("looking", flush=True)
+while True:
+    for reuse in (True, False):
+        try:
+            wait_for(port_free(int(sys.argv[1]), reuse_address=reuse), timeout=0)
+        except WaitTimeout:
+            pass
+"""
+
+
+@pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
+def test_looking_bars_nobody() -> None:
+    """While another process looks again and again, not one of 3,000 servers fails to bind."""
+    port = fresh_port()
+    argv = [sys.executable, "-c", LOOKER, str(port)]
+    looker = managed_process(argv, ready=lambda: "looking" in looker.output.stdout, ready_timeout=LONG)
+    with looker:
+        for number in range(3_000):
+            server_at("127.0.0.1", port, reuse=number % 2 == 0).close()
+        assert looker.exit_code is None
 
 
 @pytest.mark.parametrize(

@@ -241,7 +241,7 @@ def test_async_block() -> None:
 
     code, turns = asyncio.run(main())
     assert code == -signal.SIGTERM
-    assert turns > 2
+    assert turns > 0
 
 
 def test_async_block_that_is_cancelled() -> None:

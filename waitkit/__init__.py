@@ -36,13 +36,18 @@ if _TYPE_CHECKING:
     from waitkit.ground.settings import set_defaults as set_defaults
     from waitkit.policies.backoff import Backoff as Backoff
     from waitkit.policies.gcra import Rate as Rate
+    from waitkit.ports.evict import evict_port as evict_port
     from waitkit.ports.free import port_free as port_free
+    from waitkit.ports.handover import Activation as Activation
+    from waitkit.ports.handover import socket_activation as socket_activation
     from waitkit.ports.holders import Holder as Holder
     from waitkit.ports.holders import who_holds as who_holds
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
     from waitkit.ports.listening import unix_socket_listening as unix_socket_listening
     from waitkit.ports.reserve import reserved_port as reserved_port
+    from waitkit.ports.reserve import reserved_ports as reserved_ports
+    from waitkit.ports.socket_path import reserved_socket_path as reserved_socket_path
     from waitkit.processes.api import managed_process as managed_process
     from waitkit.processes.managed import ManagedProcess as ManagedProcess
     from waitkit.processes.matching import output_matches as output_matches
@@ -75,6 +80,7 @@ if _TYPE_CHECKING:
 
 # Where each public name lives. A test holds this table, the imports above and the reference against each other.
 _HOMES = {
+    "Activation": "ports.handover",
     "AnyHeld": "conditions.condition",
     "Attempt": "retry.records",
     "Backoff": "policies.backoff",
@@ -110,6 +116,7 @@ _HOMES = {
     "consistently_async": "waiting",
     "current_attempt": "retry.records",
     "defaults": "ground.settings",
+    "evict_port": "ports.evict",
     "fail_after": "waits.scopes",
     "http_ok": "ports.http",
     "log_long_waits": "ground.records",
@@ -128,9 +135,12 @@ _HOMES = {
     "readable": "conditions.descriptors",
     "ready_notified": "processes.notifications",
     "reserved_port": "ports.reserve",
+    "reserved_ports": "ports.reserve",
+    "reserved_socket_path": "ports.socket_path",
     "retry_backoff": "retry.api",
     "retrying": "retry.api",
     "set_defaults": "ground.settings",
+    "socket_activation": "ports.handover",
     "started": "processes.together",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",

@@ -52,9 +52,7 @@ class _HttpWatch(Watch):
         return True
 
     def look(self, now: Nanoseconds) -> Verdict:
-        patience = self._condition.look_timeout
-        if self._context.deadline is not None:
-            patience = max(MILLISECOND, min(patience, self._context.deadline - now))
+        patience = self._patience(now)
         try:
             status, reason = self._ask(patience / SECOND)
         except TimeoutError:
@@ -79,6 +77,16 @@ class _HttpWatch(Watch):
         if not is_loopback(parts.hostname or ""):
             return ""
         return self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
+
+    def _patience(self, now: Nanoseconds) -> Nanoseconds:
+        """How long this look may last: not beyond the deadline, unless the wait is to be but one look, with ``timeout=0``.
+
+        In a scope whose time is over already the deadline lies before the start: there nothing shall take time any more.
+        """
+        most, deadline = self._condition.look_timeout, self._context.deadline
+        if deadline is None or deadline == self._context.started:
+            return most
+        return max(MILLISECOND, min(most, deadline - now))
 
     def _ask(self, patience: float) -> tuple[int, str]:
         parts = urlsplit(self._condition.url)
@@ -134,7 +142,8 @@ def http_ok(
     """Holds when a GET of *url* is answered with a good status; its value is that status.
 
     Redirects are not followed: name the page that is meant, or 301 as the status. A look waits for its answer, in an event
-    loop in another thread; cancelling a scope takes effect after it.
+    loop in another thread; cancelling a scope takes effect after it. It lasts at most *look_timeout*, and not beyond the
+    deadline of the wait. A wait with ``timeout=0`` is one look, which has its *look_timeout*: no server answers in no time.
 
     Args:
         url: ``http://`` or ``https://``.

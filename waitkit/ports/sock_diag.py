@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -17,28 +18,31 @@ _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG, which the socket module does not nam
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
+_LISTEN: Final = 10  # TCP_LISTEN
 _V6ONLY: Final = 11  # INET_DIAG_SKV6ONLY
 
 _HEADER: Final = struct.Struct("=IHHII")
 _QUESTION: Final = struct.Struct("=BBBBI")
+_REST_OF_QUESTION: Final = bytes(36) + b"\xff" * 8  # any addresses and interface; the cookie: none
 _PORTS: Final = struct.Struct("!HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 # From inet_diag_msg: family, state, timer, retransmissions; ports; addresses; interface and cookie; then the numbers.
 _KINDS: Final = struct.Struct("=BBBB")
 _NUMBERS: Final = struct.Struct("=IIIII")
+_DEVICE_AT: Final = 40
 _NUMBERS_AT: Final = 52
 _ATTRIBUTES_AT: Final = 72
 _TIMER_OF_TIME_WAIT: Final = 3
 
 #: Sets of states to ask for, as bits. A socket that is bound and neither listens nor is connected is told of by its own
 #: bit (Linux 6.8), though it is listed in state 7, CLOSE.
-LISTENING: Final = 1 << 10
+LISTENING: Final = 1 << _LISTEN
 BOUND: Final = 1 << 13
 ALL: Final = 0xFFFF_FFFF
 
 
 class Row(NamedTuple):
-    """One socket as the kernel lists it. *expires* is in milliseconds, and means something for TIME_WAIT alone."""
+    """One socket as the kernel lists it. *expires* is in milliseconds, and told of TIME_WAIT alone; *full* of listeners."""
 
     family: int
     state: int
@@ -48,12 +52,15 @@ class Row(NamedTuple):
     peer_port: int
     uid: int
     inode: int
+    device: int
     v6only: bool
+    full: bool
     expires: int | None
 
 
-def dump(family: int, protocol: int, states: int, port: int | None) -> list[Row]:
-    """The sockets of one address family and protocol in these states whose local port is *port*; ``None``: any.
+def dump(protocol: int, states: int, port: int | None) -> list[Row]:
+    """The sockets of a protocol, IPv4 and then IPv6, that are in one of these states and whose local port is *port*;
+    ``None``: any.
 
     Raises:
         OSError: the kernel does not answer such questions.
@@ -61,14 +68,16 @@ def dump(family: int, protocol: int, states: int, port: int | None) -> list[Row]
     netlink = getattr(socket, "AF_NETLINK", None)
     if netlink is None:
         raise OSError("this system has no netlink")
-    ports = _PORTS.pack(port or 0, 0)
-    question = _QUESTION.pack(family, protocol, 0, 0, states) + ports + bytes(36) + b"\xff" * 8  # the cookie: none
+    rows = []
     with socket.socket(netlink, socket.SOCK_RAW, _SOCK_DIAG) as sock:
         # The kernel answers while we ask: an answer that is not there yet will not come.
         sock.setblocking(False)
-        sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
-        # The filter by port is old, yet not every dump of every kernel keeps to it.
-        return [row for message in _messages(sock) if port in (None, (row := _row(message)).local_port)]
+        for family in (socket.AF_INET, socket.AF_INET6):
+            question = _QUESTION.pack(family, protocol, 0, 0, states) + _PORTS.pack(port or 0, 0) + _REST_OF_QUESTION
+            sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
+            rows += [_row(message) for message in _messages(sock)]
+    # The filter by port is old, yet not every dump of every kernel keeps to it.
+    return [row for row in rows if port in (None, row.local_port)]
 
 
 def _messages(sock: socket.socket) -> Iterator[bytes]:
@@ -92,7 +101,7 @@ def _row(message: bytes) -> Row:
     family, state, timer, _ = _KINDS.unpack_from(message)
     local_port, peer_port = _PORTS.unpack_from(message, 4)
     size = 16 if family == socket.AF_INET6 else 4
-    expires, _, _, uid, inode = _NUMBERS.unpack_from(message, _NUMBERS_AT)
+    expires, waiting, room, uid, inode = _NUMBERS.unpack_from(message, _NUMBERS_AT)
     return Row(
         family,
         state,
@@ -102,7 +111,9 @@ def _row(message: bytes) -> Row:
         peer_port,
         uid,
         inode,
+        int.from_bytes(message[_DEVICE_AT : _DEVICE_AT + 4], sys.byteorder),
         _is_v6only(message),
+        state == _LISTEN and waiting > room,  # as sk_acceptq_is_full() has it
         expires if timer == _TIMER_OF_TIME_WAIT else None,
     )
 

@@ -25,7 +25,6 @@ _STATES: Final = (
     *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "BOUND", "CLOSE_WAIT"),
     *("LAST_ACK", "LISTEN", "CLOSING", "SYN_RECV", "BOUND"),
 )
-_WILDCARDS: Final = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 _NUMBERS: Final = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP}
 
 
@@ -43,6 +42,8 @@ class Socket(NamedTuple):
         uid: of the user who made it; ``None`` where the system does not tell.
         inode: its number in the kernel; 0 for one that belongs to no process any more.
         v6only: an IPv6 socket that takes nothing from IPv4. Known of sockets that are bound or listen, on Linux.
+        device: the number of the network interface it is bound to; 0 for none, and where the list does not tell.
+        full: a listener whose queue has no room for another connection, as far as the list tells.
         remaining: how long it goes on without a process; ``None`` for one that has no such end.
         pid: its process, where the list tells; on Linux it does not, see :mod:`waitkit.ports.owners`.
     """
@@ -56,13 +57,10 @@ class Socket(NamedTuple):
     uid: int | None
     inode: int
     v6only: bool = False
+    device: int = 0
+    full: bool = False
     remaining: Nanoseconds | None = None
     pid: int | None = None
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether it is bound to all addresses of its family."""
-        return self.address in _WILDCARDS
 
     def takes(self, address: str) -> bool:
         """Whether what is sent to this IP address of the machine may come to this socket, by the address it is bound to."""
@@ -135,20 +133,21 @@ def lists_bound_sockets() -> bool:
 
 
 def _by_netlink(port: int, protocol: Protocol, states: int) -> Iterator[Socket]:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for row in sock_diag.dump(family, _NUMBERS[protocol], states, port):
-            yield Socket(
-                protocol,
-                row.family,
-                _STATES[row.state],
-                row.local,
-                row.local_port,
-                (row.peer, row.peer_port) if row.peer_port else None,
-                row.uid,
-                row.inode,
-                row.v6only,
-                None if row.expires is None else row.expires * MILLISECOND,
-            )
+    for row in sock_diag.dump(_NUMBERS[protocol], states, port):
+        yield Socket(
+            protocol,
+            row.family,
+            _STATES[row.state],
+            row.local,
+            row.local_port,
+            (row.peer, row.peer_port) if row.peer_port else None,
+            row.uid,
+            row.inode,
+            row.v6only,
+            row.device,
+            row.full,
+            None if row.expires is None else row.expires * MILLISECOND,
+        )
 
 
 def _by_other_means(port: int, protocol: Protocol) -> Iterator[Socket]:

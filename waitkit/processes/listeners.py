@@ -30,11 +30,7 @@ def listeners_of(pids: Iterable[int]) -> tuple[Listener, ...]:
     if not inodes:
         return ()
     try:
-        rows = [
-            row
-            for family in (socket.AF_INET, socket.AF_INET6)
-            for row in sock_diag.dump(family, socket.IPPROTO_TCP, sock_diag.LISTENING, None)
-        ]
+        rows = sock_diag.dump(socket.IPPROTO_TCP, sock_diag.LISTENING, None)
     except OSError:
         return ()
     return tuple(Listener(row.local_port, row.inode) for row in rows if row.inode in inodes)
