@@ -23,9 +23,26 @@ NAMES = (
     "import_time",
     "command_line",
     "retry_cost",
+    "port_cost",
     "demo_editions",
 )
-PEERS = ("polling2", "waiting", "busypie", "tenacity", "stamina", "backoff", "mirakuru", "pytest-xprocess", "psutil")
+PEERS = (
+    "polling2",
+    "waiting",
+    "busypie",
+    "tenacity",
+    "stamina",
+    "backoff",
+    "mirakuru",
+    "pytest-xprocess",
+    "psutil",
+    "portpicker",
+    "portend",
+    "port-for",
+    "ephemeral-port-reserve",
+    "pytest-asyncio",
+    "anyio",
+)
 
 
 def main() -> int:

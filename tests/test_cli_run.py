@@ -21,14 +21,16 @@ from waitkit import port_free, process_exited, wait_for
 #: A server that tells the signals it gets, and ends at SIGTERM with code 3.
 SERVER = """
 import os, signal, socket, sys
-server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+def say(*words):
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())  # a handler may come in the middle of print()
 def told(number, _):
-    print("got", signal.Signals(number).name, flush=True)
+    say("got", signal.Signals(number).name)
     if number == signal.SIGTERM:
         sys.exit(3)
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT):
     signal.signal(number, told)
-print("listening", os.getpid(), flush=True)
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+say("listening", os.getpid())
 while True:
     signal.pause()
 """
@@ -39,7 +41,7 @@ SECOND = SERVER.replace('server = socket.create_server(("127.0.0.1", int(sys.arg
 )
 
 #: One that does not go when it is asked.
-STUBBORN = "import signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
+STUBBORN = "import os, signal; signal.signal(15, signal.SIG_IGN); print('up', flush=True)\nwhile True: signal.pause()"
 
 
 def py(code: str, *words: str) -> list[str]:
@@ -116,7 +118,7 @@ def test_ready_is_told_once_it_is_true():
 def test_several_conditions(tmp_path):
     """All conditions of --ready are needed, and ports can have names."""
     words = ["--ready", "tcp:{port:api}", "--ready", f"file:{tmp_path}/up", "--"]
-    code = SERVER.replace('print("listening"', 'open(sys.argv[2], "w").close(); print("listening"')
+    code = SERVER.replace('say("listening"', 'open(sys.argv[2], "w").close(); say("listening"')
     with Command("run", *words, *py(code, "{port:api}", f"{tmp_path}/up")) as server:
         assert re.search(r"on port \d+ \(api\)$", server.err.saw("ready after"))
         assert (tmp_path / "up").exists()
@@ -219,7 +221,26 @@ def test_what_it_started_goes_with_it(tmp_path):
     wait_for(process_exited(int((tmp_path / "pid").read_text())), LIMIT)
 
 
+def test_killed_itself():
+    """Where waitkit itself is killed, the command goes with it."""
+    with serving() as server:
+        pid = int(server.out.saw("listening").split()[1])
+        server.send(signal.SIGKILL)
+        assert server.ended() == -signal.SIGKILL
+        wait_for(process_exited(pid), LIMIT)
+
+
 # Not ready.
+
+
+def test_the_server_of_somebody_else():
+    """A port at which somebody else listens does not make the command ready, and who it is is told."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run("run", "--ready", f"tcp:{port}", "--ready-timeout", "50ms", "--", "sleep", "infinity")
+    assert done.returncode == 124
+    assert f"tcp:{port} (" in done.stderr
+    assert str(os.getpid()) in done.stderr
 
 
 def test_it_ends_before_it_is_ready():
@@ -328,7 +349,7 @@ def test_a_second_ctrl_c():
         "--stop-timeout",
         "1h",
         "--",
-        *py(STUBBORN.replace("signal.SIG_IGN", "lambda *_: print('asked', flush=True)")),
+        *py(STUBBORN.replace("signal.SIG_IGN", "lambda *_: os.write(1, b'asked\\n')")),
     ) as stubborn:
         stubborn.out.saw("up")
         stubborn.send(signal.SIGINT)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import psutil
 import pytest
-from children import LONG, listen, nothing_left, program  # noqa: F401
+from children import LONG, fresh_port, listen, nothing_left, program  # noqa: F401
 
 from waitkit import Holder, managed_process, reserved_port, wait_for, who_holds
 from waitkit.ports.holders import describe_holders
@@ -21,8 +21,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 def test_nobody() -> None:
     """A port that nobody has is held by nobody."""
-    with reserved_port() as port:
-        pass
+    port = fresh_port()
     assert who_holds(port) == ()
     assert describe_holders(port) == []
 
@@ -38,7 +37,7 @@ def test_bound_and_silent() -> None:
 
 def test_listener() -> None:
     """A listener is found with its process, program, user, state and address."""
-    with socket.create_server(("127.0.0.3", 0)) as server:
+    with socket.create_server(("127.0.0.3", fresh_port())) as server:
         (holder,) = who_holds(server.getsockname()[1])
         assert holder == Holder(
             os.getpid(), psutil.Process().name(), psutil.Process().username(), "LISTEN", "127.0.0.3"
@@ -56,7 +55,7 @@ def test_listener_of_a_child() -> None:
 
 def test_listener_that_a_child_inherited() -> None:
     """A listener that two processes have open is held by both, and by the child alone once the parent has closed it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         port = server.getsockname()[1]
         os.set_inheritable(server.fileno(), True)
         pid = os.posix_spawnp("sleep", ["sleep", "infinity"], os.environ)
@@ -86,8 +85,8 @@ def _duplicate(pid: int, port: int) -> int:
 def test_listeners_come_first_and_clients_not_at_all() -> None:
     """Connections come after the listener, and a socket that is only connected *to* the port holds nothing of it."""
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
-        socket.create_connection(server.getsockname(), source_address=("127.0.0.2", 0)) as client,
+        socket.create_server(("127.0.0.1", fresh_port())) as server,
+        socket.create_connection(server.getsockname(), source_address=("127.0.0.2", fresh_port())) as client,
         server.accept()[0],
     ):
 
@@ -112,7 +111,7 @@ def test_udp() -> None:
 
 def test_time_wait_tells_when_it_passes() -> None:
     """What a closed connection leaves belongs to no process, and passes within the minute the kernel keeps it."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         port = server.getsockname()[1]
         for _ in range(3):
             with socket.create_connection(server.getsockname()) as client:
@@ -138,7 +137,7 @@ def test_process_of_another_user() -> None:
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "print(*who_holds(int(sys.argv[1])), sep='; ')\n"
     )
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         argv = [sys.executable, "-c", code, str(server.getsockname()[1])]
         ended = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert ended.stdout == "a process of user root that is not visible to us, LISTEN on 127.0.0.1\n", ended.stderr
@@ -147,7 +146,7 @@ def test_process_of_another_user() -> None:
 def test_only_a_few_are_described() -> None:
     """A port with many connections is described in at most three lines, the listener's first."""
     with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server = stack.enter_context(socket.create_server(("127.0.0.1", fresh_port())))
         for _ in range(5):
             stack.enter_context(socket.create_connection(server.getsockname()))
             stack.enter_context(server.accept()[0])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from children import LONG, nothing_left, program  # noqa: F401
+from children import LONG, fresh_port, nothing_left, program  # noqa: F401
 
 from waitkit import WaitTimeout, evict_port, managed_process, port_free, port_listening, reserved_port, wait_for
 from waitkit.ports import evict
@@ -68,10 +68,8 @@ def holder(how: str, port: int) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def port() -> int:
-    """A port of a range from which nobody is given one unasked."""
-    with reserved_port(within=(23_000, 24_999)) as number:
-        pass
-    return number
+    """A port that nobody has."""
+    return fresh_port()
 
 
 def test_free_port_is_left_alone(port: int) -> None:

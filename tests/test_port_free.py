@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from children import LONG, listen, nothing_left  # noqa: F401
+from children import LONG, fresh_port, listen, nothing_left  # noqa: F401
 
 from waitkit import (
     CancelScope,
@@ -33,9 +33,7 @@ pytestmark = pytest.mark.usefixtures("nothing_left")
 
 def server_at(host: str, port: int = 0, *, reuse: bool = True) -> socket.socket:
     """A listener at one address alone, with or without SO_REUSEADDR; at a port of its own, that nobody has anywhere."""
-    if port == 0:
-        with reserved_port() as port:
-            pass
+    port = port or fresh_port()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     if family == socket.AF_INET6:
@@ -247,8 +245,7 @@ def test_nothing_is_bound_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a bind")
 
     with server_at("127.0.0.1") as server, reserved_port() as reserved:
-        with reserved_port() as free_port:
-            pass
+        free_port = fresh_port()
         monkeypatch.setattr(free, "bind_at", refuse)
         assert not free.is_free(everywhere(), reserved, reuse_address=False)
         for reuse in (True, False):
@@ -273,8 +270,7 @@ while True:
 @pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
 def test_looking_bars_nobody() -> None:
     """While another process looks again and again, not one of 3,000 servers fails to bind."""
-    with reserved_port(within=(22_000, 23_000)) as port:  # a range from which nobody is given a port unasked
-        pass
+    port = fresh_port()
     argv = [sys.executable, "-c", LOOKER, str(port)]
     looker = managed_process(argv, ready=lambda: "looking" in looker.output.stdout, ready_timeout=LONG)
     with looker:

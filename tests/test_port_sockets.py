@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import pytest
-from children import LONG, listen, nothing_left  # noqa: F401
+from children import LONG, fresh_port, listen, nothing_left  # noqa: F401
 
 from waitkit import managed_process, reserved_port, wait_for
 from waitkit.ports import sock_diag, sockets
@@ -40,12 +40,12 @@ PLACES = [
 
 
 @contextmanager
-def bound(at: At, kind: socket.SocketKind = socket.SOCK_STREAM, port: int = 0) -> Iterator[socket.socket]:
+def bound(at: At, kind: socket.SocketKind = socket.SOCK_STREAM) -> Iterator[socket.socket]:
     """A socket bound as described."""
     with socket.socket(at.family, kind) as sock:
         if at.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, at.v6only)
-        sock.bind((at.address, port))
+        sock.bind((at.address, fresh_port()))
         yield sock
 
 
@@ -115,7 +115,7 @@ def test_udp(at: At, source: str) -> None:
 def test_connections(source: str) -> None:
     """The connections of a server are listed with their other side; those made to it from other ports are not."""
     with (
-        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_server(("127.0.0.1", fresh_port())) as server,
         socket.create_connection(server.getsockname()) as client,
         server.accept()[0],
     ):
@@ -125,7 +125,7 @@ def test_connections(source: str) -> None:
 
 def test_time_wait_has_an_end(source: str) -> None:
     """What is left of a closed connection belongs to nobody, and its end is known."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         port = port_of(server)
         with socket.create_connection(server.getsockname()) as client:
             server.accept()[0].close()
@@ -140,7 +140,7 @@ def test_time_wait_has_an_end(source: str) -> None:
 
 def test_many_sockets_come_in_several_parts() -> None:
     """A list too long for one answer of the kernel is read to its end."""
-    with socket.create_server(("127.0.0.1", 0), backlog=1_000) as server, ExitStack() as stack:
+    with socket.create_server(("127.0.0.1", fresh_port()), backlog=1_000) as server, ExitStack() as stack:
         for _ in range(700):
             stack.enter_context(socket.create_connection(server.getsockname()))
             stack.enter_context(server.accept()[0])
@@ -150,7 +150,7 @@ def test_many_sockets_come_in_several_parts() -> None:
 def test_a_kernel_that_refuses_is_an_error() -> None:
     """A question the kernel does not know is an OSError, not an empty list: nobody must take it for "free"."""
     with pytest.raises(OSError):
-        sock_diag.dump(socket.AF_INET, 199, sock_diag.ALL, 1)
+        sock_diag.dump(199, sock_diag.ALL, 1)
 
 
 def test_what_this_machine_tells() -> None:
@@ -173,7 +173,7 @@ def test_takes(at: At, target: str) -> None:
 
 def test_own_process_owns_its_listener(source: str) -> None:
     """A process that has the socket open is known to; others are known not to; one that is gone has nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         found = listeners(port_of(server))
         assert owns_one_of([os.getpid()], found) is True
         assert owns_one_of([os.getppid(), 2**22 + 1], found) is False
@@ -194,7 +194,7 @@ def test_listener_of_a_child(source: str) -> None:
 
 def test_unknown_is_not_no(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a process may not be looked into, or a socket has no number, the answer is "unknown"."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         found = listeners(port_of(server))
         nameless = [found[0]._replace(inode=0)]
         assert owns_one_of([os.getpid()], nameless) is None
@@ -213,7 +213,7 @@ def test_unknown_is_not_no(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_looking_leaves_nothing_open(source: str) -> None:
     """A thousand questions leave no descriptor open, and make no connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", fresh_port())) as server:
         server.setblocking(False)
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(20):
@@ -240,7 +240,7 @@ def calls(function: Callable[[], object], *, of: object, name: str, monkeypatch:
 def test_a_tree_is_asked_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking for one process lists its descriptors and nobody else's, and stops at the one that fits."""
     with ExitStack() as stack:
-        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        server = stack.enter_context(socket.create_server(("127.0.0.1", fresh_port())))
         for _ in range(500):
             stack.enter_context(socket.socket())
         found = listeners(port_of(server))
@@ -251,7 +251,10 @@ def test_a_tree_is_asked_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sockets_are_told_apart() -> None:
     """Two listeners at one port, of two addresses, are two sockets with an owner each."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.2", port_of(one))) as two:
+    with (
+        socket.create_server(("127.0.0.1", fresh_port())) as one,
+        socket.create_server(("127.0.0.2", port_of(one))) as two,
+    ):
         found: list[Socket] = listeners(port_of(one))
         assert {other.inode for other in found} == {os.fstat(sock.fileno()).st_ino for sock in (one, two)}
         assert owners_of(found) == {other: [os.getpid()] for other in found}

@@ -170,6 +170,10 @@ class _SatisfiesWatch(_SignalWatch):
         self._epoch = 0
         self._judged: T = holder.get()
 
+    @property
+    def calls_user_code(self) -> bool:
+        return True
+
     def arm(self, wake: Wake) -> None:
         holder, passed = self._holder, self._passed
 

@@ -89,8 +89,18 @@ class ConnectWatch(Watch):
             again = earliest(again, self._listen(attempt, now))
         return Verdict(False, None, again)
 
+    def accepted(self, connection: socket.socket) -> None:
+        """Somebody has accepted; the connection is closed right after."""
+
+    def objection(self) -> str:
+        """Why the one who accepted does not count; empty where anybody does."""
+        return ""
+
     def _held(self, now: Nanoseconds) -> Verdict:
         self.close()
+        if objection := self.objection():
+            self._trouble = objection
+            return Verdict(False, None, self._context.next_look(now))
         self._trouble = "it listens"
         return Verdict(True, self.value(), self._context.next_look(now))
 
@@ -127,6 +137,7 @@ class ConnectWatch(Watch):
         try:
             if code == 0:
                 if not _connected_to_itself(attempt.sock):
+                    self.accepted(attempt.sock)
                     return True
                 code = errno.ECONNREFUSED
         except OSError as error:  # reset between the connection and our question

@@ -23,6 +23,7 @@ _V6ONLY: Final = 11  # INET_DIAG_SKV6ONLY
 
 _HEADER: Final = struct.Struct("=IHHII")
 _QUESTION: Final = struct.Struct("=BBBBI")
+_REST_OF_QUESTION: Final = bytes(36) + b"\xff" * 8  # any addresses and interface; the cookie: none
 _PORTS: Final = struct.Struct("!HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 # From inet_diag_msg: family, state, timer, retransmissions; ports; addresses; interface and cookie; then the numbers.
@@ -57,8 +58,9 @@ class Row(NamedTuple):
     expires: int | None
 
 
-def dump(family: int, protocol: int, states: int, port: int) -> list[Row]:
-    """The sockets of one address family and protocol in these states whose local port is *port*.
+def dump(protocol: int, states: int, port: int | None) -> list[Row]:
+    """The sockets of a protocol, IPv4 and then IPv6, that are in one of these states and whose local port is *port*;
+    ``None``: any.
 
     Raises:
         OSError: the kernel does not answer such questions.
@@ -66,14 +68,16 @@ def dump(family: int, protocol: int, states: int, port: int) -> list[Row]:
     netlink = getattr(socket, "AF_NETLINK", None)
     if netlink is None:
         raise OSError("this system has no netlink")
-    ports = _PORTS.pack(port, 0)
-    question = _QUESTION.pack(family, protocol, 0, 0, states) + ports + bytes(36) + b"\xff" * 8  # the cookie: none
+    rows = []
     with socket.socket(netlink, socket.SOCK_RAW, _SOCK_DIAG) as sock:
         # The kernel answers while we ask: an answer that is not there yet will not come.
         sock.setblocking(False)
-        sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
-        # The filter by port is old, yet not every dump of every kernel keeps to it.
-        return [row for message in _messages(sock) if (row := _row(message)).local_port == port]
+        for family in (socket.AF_INET, socket.AF_INET6):
+            question = _QUESTION.pack(family, protocol, 0, 0, states) + _PORTS.pack(port or 0, 0) + _REST_OF_QUESTION
+            sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
+            rows += [_row(message) for message in _messages(sock)]
+    # The filter by port is old, yet not every dump of every kernel keeps to it.
+    return [row for row in rows if port in (None, row.local_port)]
 
 
 def _messages(sock: socket.socket) -> Iterator[bytes]:

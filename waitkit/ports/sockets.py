@@ -133,22 +133,21 @@ def lists_bound_sockets() -> bool:
 
 
 def _by_netlink(port: int, protocol: Protocol, states: int) -> Iterator[Socket]:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        for row in sock_diag.dump(family, _NUMBERS[protocol], states, port):
-            yield Socket(
-                protocol,
-                row.family,
-                _STATES[row.state],
-                row.local,
-                row.local_port,
-                (row.peer, row.peer_port) if row.peer_port else None,
-                row.uid,
-                row.inode,
-                row.v6only,
-                row.device,
-                row.full,
-                None if row.expires is None else row.expires * MILLISECOND,
-            )
+    for row in sock_diag.dump(_NUMBERS[protocol], states, port):
+        yield Socket(
+            protocol,
+            row.family,
+            _STATES[row.state],
+            row.local,
+            row.local_port,
+            (row.peer, row.peer_port) if row.peer_port else None,
+            row.uid,
+            row.inode,
+            row.v6only,
+            row.device,
+            row.full,
+            None if row.expires is None else row.expires * MILLISECOND,
+        )
 
 
 def _by_other_means(port: int, protocol: Protocol) -> Iterator[Socket]:
