@@ -21,6 +21,7 @@ NAMES = (
     "process_exit",
     "server_ready",
     "import_time",
+    "command_line",
     "retry_cost",
     "rate_limits",
     "pollers",

@@ -18,6 +18,7 @@ import pytest
 
 from waitkit import ReadyEvent, process_exited, reserved_port, wait_for
 from waitkit.engine.descriptors import watch_descriptor
+from waitkit.processes.guardian import Guarded
 
 #: Far more than anything here takes: it only turns a hang into a failure.
 LONG = "30s"
@@ -37,7 +38,8 @@ def standard_helper(process: psutil.Process) -> bool:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return "multiprocessing.resource_tracker" in line or "multiprocessing.forkserver" in line
+    helpers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "waitkit/processes/tree.py")
+    return any(helper in line for helper in helpers)
 
 
 def own_children() -> list[psutil.Process]:
@@ -68,11 +70,13 @@ def no_descriptor_left() -> Iterator[None]:
     reading, writing = os.pipe()
     # Waitkit's own thread and the three descriptors it has come and go; while this is watched they stay.
     subscription = watch_descriptor(reading, lambda: None)
+    guarded = Guarded()  # likewise the guardian of managed processes, and its pipe
     try:
         before = psutil.Process().num_fds()
         yield
         wait_for(lambda: psutil.Process().num_fds() <= before, "10s")  # servers in threads close their side late
     finally:
+        guarded.gone()
         subscription.close()
         os.close(reading)
         os.close(writing)

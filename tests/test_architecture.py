@@ -60,6 +60,9 @@ PERMITTED = {
     ("waitkit/engine/descriptors.py", "select"): "the one thread that waits for descriptors",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
+    ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
+    ("waitkit/processes/life.py", "waitpid"): "with WNOHANG",
+    ("waitkit/processes/notifications.py", "recvmsg"): "of a socket that does not block",
     ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (
         "waitkit/ports/addresses.py",

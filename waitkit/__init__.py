@@ -55,10 +55,18 @@ if _TYPE_CHECKING:
     from waitkit.ports.reserve import reserved_port as reserved_port
     from waitkit.ports.reserve import reserved_ports as reserved_ports
     from waitkit.ports.socket_path import reserved_socket_path as reserved_socket_path
+    from waitkit.processes.api import managed_process as managed_process
     from waitkit.processes.managed import ManagedProcess as ManagedProcess
-    from waitkit.processes.managed import managed_process as managed_process
+    from waitkit.processes.matching import output_matches as output_matches
+    from waitkit.processes.notifications import ready_notified as ready_notified
+    from waitkit.processes.notify import notify_ready as notify_ready
+    from waitkit.processes.notify import notify_status as notify_status
+    from waitkit.processes.notify import notify_stopping as notify_stopping
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
+    from waitkit.processes.restarting import RestartPolicy as RestartPolicy
+    from waitkit.processes.statistics import Statistics as Statistics
+    from waitkit.processes.together import started as started
     from waitkit.rates.api import rate_limited as rate_limited
     from waitkit.rates.exceeded import RateLimitExceeded as RateLimitExceeded
     from waitkit.rates.limiter import RateLimiter as RateLimiter
@@ -102,9 +110,11 @@ _HOMES = {
     "RateLimiter": "rates.limiter",
     "ReadyEvent": "processes.ready_event",
     "Reservation": "rates.reservation",
+    "RestartPolicy": "processes.restarting",
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
     "Retrying": "retry.api",
+    "Statistics": "processes.statistics",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
     "WaitFacts": "ground.errors",
@@ -123,9 +133,13 @@ _HOMES = {
     "fail_after": "waits.scopes",
     "http_ok": "ports.http",
     "log_long_waits": "ground.records",
-    "managed_process": "processes.managed",
+    "managed_process": "processes.api",
     "move_on_after": "waits.scopes",
     "notified": "conditions.threads",
+    "notify_ready": "processes.notify",
+    "notify_status": "processes.notify",
+    "notify_stopping": "processes.notify",
+    "output_matches": "processes.matching",
     "path_exists": "conditions.paths",
     "polling": "polls.api",
     "polls_every": "polls.api",
@@ -134,6 +148,7 @@ _HOMES = {
     "process_exited": "conditions.processes",
     "rate_limited": "rates.api",
     "readable": "conditions.descriptors",
+    "ready_notified": "processes.notifications",
     "reserved_port": "ports.reserve",
     "reserved_ports": "ports.reserve",
     "reserved_socket_path": "ports.socket_path",
@@ -141,6 +156,7 @@ _HOMES = {
     "retrying": "retry.api",
     "set_defaults": "ground.settings",
     "socket_activation": "ports.handover",
+    "started": "processes.together",
     "stop_pollers_on": "polls.ending",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",

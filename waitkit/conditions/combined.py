@@ -25,6 +25,10 @@ class _Combined(Watch):
     def may_block(self) -> bool:
         return any(watch.may_block for watch in self._watches)
 
+    @property
+    def calls_user_code(self) -> bool:
+        return any(watch.calls_user_code for watch in self._watches)
+
     def arm(self, wake: Wake) -> None:
         for watch in self._watches:
             watch.arm(wake)

@@ -185,6 +185,10 @@ class _SatisfiesWatch(_SignalWatch):
         self._epoch = 0
         self._judged = holder._now
 
+    @property
+    def calls_user_code(self) -> bool:
+        return True
+
     def arm(self, wake: Wake) -> None:
         self._holder._passed[self] = self._passed
         super().arm(wake)

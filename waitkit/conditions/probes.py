@@ -54,6 +54,10 @@ class _ProbeWatch(Watch):
         self._error: Exception | None = None
         self._looked = False
 
+    @property
+    def calls_user_code(self) -> bool:
+        return True
+
     def look(self, now: Nanoseconds) -> Verdict:
         self._looked = True
         try:

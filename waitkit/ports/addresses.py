@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from typing import TypeAlias
 
-__all__ = ["Address", "check_host", "check_port", "is_literal", "is_local", "resolve"]
+__all__ = ["Address", "check_host", "check_port", "is_literal", "is_local", "is_loopback", "resolve"]
 
 #: An address family with the address to connect to.
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[object, ...] | str]
@@ -46,6 +46,16 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is surely this machine, by a loopback address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def is_local(address: Address) -> bool:

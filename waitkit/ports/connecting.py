@@ -20,6 +20,9 @@ __all__ = ["ConnectWatch"]
 #: How long one attempt may take where no answer comes at all: a lost packet, a silent firewall, a full backlog.
 _PATIENCE = SECOND
 
+#: What is seen where an attempt got no answer in that time: a machine that is gone answers nothing at all.
+_NO_ANSWER = "no answer to an attempt to connect"
+
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
@@ -86,8 +89,18 @@ class ConnectWatch(Watch):
             again = earliest(again, self._listen(attempt, now))
         return Verdict(False, None, again)
 
+    def accepted(self, connection: socket.socket) -> None:
+        """Somebody has accepted; the connection is closed right after."""
+
+    def objection(self) -> str:
+        """Why the one who accepted does not count; empty where anybody does."""
+        return ""
+
     def _held(self, now: Nanoseconds) -> Verdict:
         self.close()
+        if objection := self.objection():
+            self._trouble = objection
+            return Verdict(False, None, self._context.next_look(now))
         self._trouble = "it listens"
         return Verdict(True, self.value(), self._context.next_look(now))
 
@@ -116,7 +129,7 @@ class ConnectWatch(Watch):
         if now - attempt.began >= _PATIENCE:
             self._attempts.remove(attempt)
             attempt.close()
-            self._trouble = "no answer to an attempt to connect"
+            self._trouble = _NO_ANSWER
         return False
 
     def _concluded(self, attempt: _Attempt, code: int) -> bool:
@@ -124,6 +137,7 @@ class ConnectWatch(Watch):
         try:
             if code == 0:
                 if not _connected_to_itself(attempt.sock):
+                    self.accepted(attempt.sock)
                     return True
                 code = errno.ECONNREFUSED
         except OSError as error:  # reset between the connection and our question
@@ -148,6 +162,11 @@ class ConnectWatch(Watch):
         if attempt.listening is None:
             return self._context.next_look(now)
         return attempt.began + _PATIENCE
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the last look tells neither that somebody accepts nor that nobody is there."""
+        return bool(self._attempts) and self._trouble != _NO_ANSWER
 
     def close(self) -> None:
         for attempt in self._attempts:

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
 from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
+from waitkit.ports.addresses import is_loopback
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["http_ok"]
@@ -63,10 +64,19 @@ class _HttpWatch(Watch):
             self._trouble = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
             status = 0
         else:
-            self._trouble = f"{status} {reason}".strip()
+            objection = self._objection() if status in self._condition.status else ""
+            self._trouble = objection or f"{status} {reason}".strip()
+            status = 0 if objection else status
         after = clock_now()
         holds = bool(status) and status in self._condition.status
         return Verdict(holds, status if holds else None, self._context.next_look(after, after - now))
+
+    def _objection(self) -> str:
+        """Why an answer of this server does not count; empty where it does."""
+        parts = urlsplit(self._condition.url)
+        if not is_loopback(parts.hostname or ""):
+            return ""
+        return self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
 
     def _patience(self, now: Nanoseconds) -> Nanoseconds:
         """How long this look may last: not beyond the deadline, unless the wait is to be but one look, with ``timeout=0``.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
-from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, resolve
+from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, is_loopback, resolve
 from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
 from waitkit.ports.socket_path import LONGEST_PATH
@@ -47,7 +48,7 @@ class _PortWatch(ConnectWatch):
     now and then, too rarely for a server that comes up to see one, and once more at the deadline.
     """
 
-    __slots__ = ("_condition", "_connect_at", "_literal", "_local", "_targets")
+    __slots__ = ("_condition", "_connect_at", "_full", "_literal", "_local", "_targets")
 
     def __init__(self, condition: _PortListening, context: Context) -> None:
         super().__init__(context)
@@ -56,6 +57,7 @@ class _PortWatch(ConnectWatch):
         self._local: dict[Address, bool] = {}
         self._targets: list[Address] = []
         self._connect_at = context.started + _IN_SPITE_OF_THE_LIST
+        self._full = False
 
     @property
     def may_block(self) -> bool:
@@ -75,6 +77,7 @@ class _PortWatch(ConnectWatch):
         answering = [other for other in found if any(other.takes(str(address[1][0])) for address in here)]
         if any(not other.full for other in answering):
             return self._held(now)
+        self._full = bool(answering)
         connect = not answering and (now >= self._connect_at or self._is_last(now))
         if connect:
             self._connect_at = now + _IN_SPITE_OF_THE_LIST
@@ -85,6 +88,10 @@ class _PortWatch(ConnectWatch):
         if len(here) == len(addresses):
             self._trouble = _refusal(answering, found)
         return verdict._replace(again=earliest(verdict.again, self._context.next_look(now)))
+
+    @property
+    def undecided(self) -> bool:
+        return self._full or super().undecided
 
     def _listeners(self) -> list[Socket] | None:
         """Who listens at the port, as far as the system tells. It does not where no descriptor is left to ask by."""
@@ -127,6 +134,11 @@ class _PortWatch(ConnectWatch):
     def value(self) -> object:
         return self._condition.port
 
+    def objection(self) -> str:
+        if not is_loopback(self._condition.host):
+            return ""
+        return self._context.objection_to_port(self._condition.port)
+
     def explain(self) -> Sequence[str]:
         if not any(self._local.values()):
             return ()
@@ -155,17 +167,25 @@ class _UnixSocketListening(Condition[Path]):
 
 
 class _UnixSocketWatch(ConnectWatch):
-    __slots__ = ("_path",)
+    __slots__ = ("_path", "_server")
 
     def __init__(self, path: Path, context: Context) -> None:
         super().__init__(context)
         self._path = path
+        self._server = 0
 
     def addresses(self) -> Sequence[Address]:
         return [(socket.AF_UNIX, str(self._path))]
 
     def value(self) -> object:
         return self._path
+
+    def accepted(self, connection: socket.socket) -> None:
+        if hasattr(socket, "SO_PEERCRED"):  # of a socket that listens: who called listen()
+            self._server = struct.unpack_from("=i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+    def objection(self) -> str:
+        return self._context.objection_to_process(self._server)
 
 
 def port_listening(port: int, host: str = "localhost") -> Condition[int]:

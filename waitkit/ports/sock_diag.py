@@ -58,8 +58,9 @@ class Row(NamedTuple):
     expires: int | None
 
 
-def dump(protocol: int, states: int, port: int) -> list[Row]:
-    """The sockets of a protocol, IPv4 and then IPv6, that are in one of these states and whose local port is *port*.
+def dump(protocol: int, states: int, port: int | None) -> list[Row]:
+    """The sockets of a protocol, IPv4 and then IPv6, that are in one of these states and whose local port is *port*;
+    ``None``: any.
 
     Raises:
         OSError: the kernel does not answer such questions.
@@ -72,11 +73,11 @@ def dump(protocol: int, states: int, port: int) -> list[Row]:
         # The kernel answers while we ask: an answer that is not there yet will not come.
         sock.setblocking(False)
         for family in (socket.AF_INET, socket.AF_INET6):
-            question = _QUESTION.pack(family, protocol, 0, 0, states) + _PORTS.pack(port, 0) + _REST_OF_QUESTION
+            question = _QUESTION.pack(family, protocol, 0, 0, states) + _PORTS.pack(port or 0, 0) + _REST_OF_QUESTION
             sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
             rows += [_row(message) for message in _messages(sock)]
     # The filter by port is old, yet not every dump of every kernel keeps to it.
-    return [row for row in rows if row.local_port == port]
+    return [row for row in rows if port in (None, row.local_port)]
 
 
 def _messages(sock: socket.socket) -> Iterator[bytes]:
