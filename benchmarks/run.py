@@ -21,8 +21,11 @@ NAMES = (
     "process_exit",
     "server_ready",
     "import_time",
+    "command_line",
     "retry_cost",
+    "rate_limits",
     "pollers",
+    "port_cost",
     "demo_editions",
 )
 PEERS = (
@@ -37,6 +40,16 @@ PEERS = (
     "psutil",
     "apscheduler",
     "schedule",
+    "pyrate-limiter",
+    "limits",
+    "aiolimiter",
+    "ratelimit",
+    "portpicker",
+    "portend",
+    "port-for",
+    "ephemeral-port-reserve",
+    "pytest-asyncio",
+    "anyio",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from waitkit import ReadyEvent, process_exited, reserved_port, wait_for
 from waitkit.engine.descriptors import watch_descriptor
+from waitkit.processes.guardian import Guarded
 
 #: Far more than anything here takes: it only turns a hang into a failure.
 LONG = "30s"
@@ -36,7 +38,8 @@ def standard_helper(process: psutil.Process) -> bool:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return False
-    return "multiprocessing.resource_tracker" in line or "multiprocessing.forkserver" in line
+    helpers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "waitkit/processes/tree.py")
+    return any(helper in line for helper in helpers)
 
 
 def own_children() -> list[psutil.Process]:
@@ -67,14 +70,35 @@ def no_descriptor_left() -> Iterator[None]:
     reading, writing = os.pipe()
     # Waitkit's own thread and the three descriptors it has come and go; while this is watched they stay.
     subscription = watch_descriptor(reading, lambda: None)
+    guarded = Guarded()  # likewise the guardian of managed processes, and its pipe
     try:
         before = psutil.Process().num_fds()
         yield
         wait_for(lambda: psutil.Process().num_fds() <= before, "10s")  # servers in threads close their side late
     finally:
+        guarded.gone()
         subscription.close()
         os.close(reading)
         os.close(writing)
+
+
+def fresh_port() -> int:
+    """A port that nobody has at any address, not even what is left of a connection, and that nobody is given unasked."""
+    with reserved_port(within=(10_000, 19_999)) as port:
+        return port
+
+
+def fresh_range(count: int) -> tuple[int, int]:
+    """The first and the last of some ports in a row that nobody has, in either protocol; elsewhere for each who asks."""
+    while True:
+        first = random.randrange(25_000, 32_000)
+        try:
+            with ExitStack() as stack:
+                for port in range(first, first + count):
+                    stack.enter_context(reserved_port(within=(port, port), protocol="both"))
+        except OSError:
+            continue
+        return first, first + count - 1
 
 
 def end(pid: int) -> None:
@@ -178,10 +202,10 @@ def touch(path: Path) -> None:
 # Callables for plain multiprocessing children.
 
 
-def reserve_many(count: int, pipe: Connection) -> None:
+def reserve_many(count: int, pipe: Connection, within: tuple[int, int] | None = None) -> None:
     """Hold *count* reservations at once, tell the ports, and hold them until the other side hangs up."""
     with ExitStack() as stack, pipe:
-        pipe.send([int(stack.enter_context(reserved_port())) for _ in range(count)])
+        pipe.send([int(stack.enter_context(reserved_port(within=within))) for _ in range(count)])
         try:
             pipe.recv()
         except EOFError:

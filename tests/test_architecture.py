@@ -58,15 +58,29 @@ ALWAYS = {
 PERMITTED = {
     ("waitkit/engine/clock.py", "wait"): "the one place where a thread rests",
     ("waitkit/engine/descriptors.py", "select"): "the one thread that waits for descriptors",
-    ("waitkit/engine/locks.py", "acquire"): "a lock that is held for a few bytecodes",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
+    ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
+    ("waitkit/processes/life.py", "waitpid"): "with WNOHANG",
+    ("waitkit/processes/notifications.py", "recvmsg"): "of a socket that does not block",
+    ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (
         "waitkit/ports/addresses.py",
         "getaddrinfo",
     ): "the name service offers nothing else; only a look that may_block asks",
-    ("waitkit/ports/free.py", "getaddrinfo"): "to bind, for a numeric address or a name of this machine",
+    ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
+    ("waitkit/virtual/turns.py", "acquire"): "where virtual time is, and so no other place to rest at",
+    ("waitkit/virtual/monitor.py", "wait"): "the thread that watches over virtual time, and lives in real time",
+    ("waitkit/virtual/monitor.py", "join"): "of that thread, which has been told to end",
+}
+
+#: Where the word for sleeping may stand.
+SLEEPS = {
+    "examples/rpc_service/sleeping.py": "shows what sleeping costs",
+    "waitkit/virtual/outer_time.py": "puts a virtual wait in the place of sleeping",
+    "tests/test_virtual_clock.py": "sleeps in virtual time",
+    "tests/test_virtual_faults.py": "sleeps in virtual time",
 }
 
 
@@ -170,9 +184,9 @@ def test_permissions_are_needed() -> None:
 
 
 def test_one_place_parks() -> None:
-    """Exactly one call in waitkit waits on a ``threading.Condition``, and it is the clock's."""
+    """Exactly one call in waitkit waits on a ``threading.Condition``, and it is the clock's; the monitor of virtual time aside."""
     waits = [rest.file for rest in all_resting_calls() if rest.text in ("wait", "wait_for")]
-    assert waits == ["waitkit/engine/clock.py"]
+    assert waits == ["waitkit/engine/clock.py", "waitkit/virtual/monitor.py"]
     (call,) = (
         node
         for node in ast.walk(parsed(PACKAGE / "engine/clock.py"))
@@ -251,10 +265,12 @@ def sleeps(tree: ast.Module) -> Iterator[int]:
 
 @pytest.mark.parametrize("folder", ["waitkit", "tests", "examples"])
 def test_nothing_sleeps(folder: str) -> None:
-    """Neither waitkit nor its tests and examples sleep, but the example that shows what sleeping costs."""
-    exempt = "examples/rpc_service/sleeping.py"
+    """Neither waitkit nor its tests and examples sleep, but where that is what they are about."""
     found = [
-        f"{named(path)}:{line}" for path in sources(folder) if named(path) != exempt for line in sleeps(parsed(path))
+        f"{named(path)}:{line}"
+        for path in sources(folder)
+        if named(path) not in SLEEPS
+        for line in sleeps(parsed(path))
     ]
     assert found == []
 

@@ -176,6 +176,32 @@ def test_silent_server_is_bounded_by_the_deadline() -> None:
         wait_for(http_ok(url, look_timeout="1h"), timeout="50ms")
 
 
+def test_one_look_has_time_for_an_answer() -> None:
+    """With ``timeout=0`` the one look waits for its answer, though the deadline has come before it could be given."""
+    asked = threading.Event()
+
+    def answer(number: int) -> int:
+        # Slower than any look that is bounded by the deadline: it has 1 ms at the least.
+        with pytest.raises(WaitTimeout):
+            wait_for(threading.Event(), timeout="20ms")
+        asked.set()
+        return 200
+
+    with serving(Server(answer)) as server:
+        for _ in range(3):
+            assert wait_for(http_ok(server.url, look_timeout=LONG), timeout=0) == 200
+        assert asked.is_set()
+        assert len(server.lines) == 3
+
+
+def test_one_look_is_bounded_by_look_timeout() -> None:
+    """With ``timeout=0`` a silent server costs one look of ``look_timeout``, and the error says that this was the limit."""
+    with silent() as url, pytest.raises(WaitTimeout) as caught:
+        wait_for(http_ok(url, look_timeout="20ms"), timeout=0)
+    assert caught.value.looks == 1
+    assert caught.value.last == "no answer within 20 ms"
+
+
 def test_dripping_server_is_bounded() -> None:
     """A server that sends a byte now and then, and never an answer, is bounded like a silent one."""
     stop = threading.Event()
@@ -307,7 +333,7 @@ def test_looks_leave_no_descriptor() -> None:
                 assert wait_for(http_ok(server.url), LONG)
                 for bad in (url, f"http://127.0.0.1:{port}"):
                     with pytest.raises(WaitTimeout):
-                        wait_for(http_ok(bad), timeout=0)
+                        wait_for(http_ok(bad, look_timeout="5ms"), timeout=0)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_public_classes_say_that_they_are():
     """A public class names the package as its module, so that pickles and tracebacks show what users import."""
     classes = [thing for name in waitkit.__all__ if isinstance(thing := getattr(waitkit, name), type)]
     strangers = {thing.__name__ for thing in classes if thing.__module__ != "waitkit"}
-    assert strangers <= {"Output", "reserved_port"}
+    assert strangers <= {"Output"}
 
 
 def test_dir_is_sorted_and_complete_before_anything_is_loaded():

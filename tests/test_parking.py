@@ -198,6 +198,6 @@ def test_a_parker_of_another_generation(monkeypatch):
 
 def test_only_parking_rests():
     """The two places of parking look once more where Condition.wait gives up its lock: this is what makes it safe."""
-    place = parking._Place()
-    assert type(place)._release_save is parking._Place._release_save
+    place = parking.Place()
+    assert type(place)._release_save is parking.Place._release_save
     assert "_release_save" not in vars(place), "the instance's own would be called instead"

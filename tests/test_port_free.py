@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from children import LONG, listen, nothing_left  # noqa: F401
+from children import LONG, fresh_port, listen, nothing_left  # noqa: F401
 
 from waitkit import (
     CancelScope,
@@ -22,14 +23,18 @@ from waitkit import (
     port_listening,
     reserved_port,
     wait_for,
+    who_holds,
 )
-from waitkit.ports.holders import holders_of
+from waitkit.ports import free
+from waitkit.ports.binding import everywhere
+from waitkit.ports.sockets import Socket, lists_bound_sockets
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
 def server_at(host: str, port: int = 0, *, reuse: bool = True) -> socket.socket:
-    """A listener at one address alone, with or without SO_REUSEADDR."""
+    """A listener at one address alone, with or without SO_REUSEADDR; at a port of its own, that nobody has anywhere."""
+    port = port or fresh_port()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     if family == socket.AF_INET6:
@@ -53,7 +58,7 @@ def leave_time_wait(server: socket.socket) -> int:
         assert client.recv(1) == b""
     server.close()
     port: int = address[1]
-    wait_for(lambda: any(holder.state == "TIME_WAIT" for holder in holders_of(port)), LONG)
+    wait_for(lambda: any(holder.state == "TIME_WAIT" for holder in who_holds(port)), LONG)
     return port
 
 
@@ -99,11 +104,11 @@ def test_reserved_port_is_free_for_its_server() -> None:
 
 
 def test_bound_without_the_option_is_not_free() -> None:
-    """A socket that is bound without SO_REUSEADDR bars the port though it does not listen; the system does not list it."""
+    """A socket that is bound without SO_REUSEADDR bars the port though it does not listen; it is named."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         port = holder.getsockname()[1]
-        with pytest.raises(WaitTimeout, match=f"port {port} is bound by a socket that the system does not list"):
+        with pytest.raises(WaitTimeout, match=rf"port {port} is held by pid {os.getpid()} \(.*\), BOUND on 127.0.0.1"):
             wait_for(port_free(port), timeout=0)
 
 
@@ -146,7 +151,9 @@ def test_error_names_this_process() -> None:
         wait_for(port_free(server.getsockname()[1]), timeout=0)
     port = caught.value.what.split()[1]
     program = psutil.Process().name()
-    assert caught.value.facts.notes == (f"port {port} is held by pid {os.getpid()} ({program}), LISTEN on 127.0.0.1",)
+    assert caught.value.facts.notes == (
+        f"port {port} is held by pid {os.getpid()} ({program}, user {psutil.Process().username()}), LISTEN on 127.0.0.1",
+    )
 
 
 def test_error_names_another_process() -> None:
@@ -206,6 +213,101 @@ def test_privileged_port_raises_at_once() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
     assert ended.stdout == "refused 13\n", ended.stderr
+
+
+def test_reuse_address_chooses_the_server() -> None:
+    """A reservation and TIME_WAIT leave a server with the option its port, and bar one without; the error says so."""
+    with reserved_port() as port:
+        assert wait_for(port_free(port), timeout=0) == port
+        with pytest.raises(WaitTimeout, match="a server that sets SO_REUSEADDR could have it now"):
+            wait_for(port_free(port, reuse_address=False), timeout=0)
+    assert wait_for(port_free(port, reuse_address=False), timeout=0) == port
+    left = leave_time_wait(server_at("127.0.0.1"))
+    assert wait_for(port_free(left, "127.0.0.1"), timeout=0) == left
+    with pytest.raises(WaitTimeout, match="no process: TIME_WAIT on 127.0.0.1, which passes in"):
+        wait_for(port_free(left, "127.0.0.1", reuse_address=False), timeout=0)
+    assert wait_for(port_free(left, "127.0.0.2", reuse_address=False), timeout=0) == left
+
+
+def test_localhost_is_both_loopback_addresses() -> None:
+    """A listener at either loopback address bars "localhost"; one at another does not."""
+    for host in ("127.0.0.1", "::1"):
+        with server_at(host) as server, pytest.raises(WaitTimeout):
+            wait_for(port_free(server.getsockname()[1], "localhost"), timeout=0)
+    with server_at("127.0.0.2") as server:
+        assert wait_for(port_free(server.getsockname()[1], "localhost"), timeout=0)
+
+
+@pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
+def test_nothing_is_bound_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the list of sockets tells, no bind is tried: not at a free port, not beside a listener or a silent socket."""
+
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise AssertionError("a bind")
+
+    with server_at("127.0.0.1") as server, reserved_port() as reserved:
+        free_port = fresh_port()
+        monkeypatch.setattr(free, "bind_at", refuse)
+        assert not free.is_free(everywhere(), reserved, reuse_address=False)
+        for reuse in (True, False):
+            assert wait_for(port_free(free_port, reuse_address=reuse), timeout=0)
+            with pytest.raises(WaitTimeout):
+                wait_for(port_free(server.getsockname()[1], reuse_address=reuse), timeout=0)
+
+
+@pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
+def test_servers_on_their_way_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bound sockets that come and go are servers about to listen: the port is theirs, and no bind of ours is in their way.
+    One that stays is silent, and is tried.
+    """
+    binds = []
+    real_bind, real_list = free.bind_at, free.sockets_at
+    monkeypatch.setattr(free, "bind_at", lambda *given, **more: binds.append(given) or real_bind(*given, **more))
+    with reserved_port() as port:
+        assert wait_for(port_free(port), timeout=0) == port
+        assert len(binds) == 1
+
+        def restless(number: int) -> list[Socket]:
+            return [found._replace(inode=next(inodes)) for found in real_list(number)]
+
+        inodes = iter(range(1, 100))
+        monkeypatch.setattr(free, "sockets_at", restless)
+        with pytest.raises(WaitTimeout):
+            wait_for(port_free(port), timeout=0)
+        assert len(binds) == 1
+
+
+LOOKER = """
+import sys
+from waitkit import WaitTimeout, port_free, wait_for
+print("looking", flush=True)
+while True:
+    try:
+        wait_for(port_free(int(sys.argv[1]), reuse_address=sys.argv[2] == "True"), timeout=0)
+    except WaitTimeout:
+        pass
+"""
+
+
+@pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
+@pytest.mark.parametrize(("reuse", "most"), [(False, 0), (True, 30)])
+def test_looking_bars_nobody(reuse: bool, most: int) -> None:
+    """While another process looks again and again, none of 3,000 servers fails to bind. Where it asks for a server with the
+    option, one that is stopped between bind and listen looks as if it would stay: less than 1 % may then meet a bind.
+    """
+    port = fresh_port()
+    argv = [sys.executable, "-c", LOOKER, str(port), str(reuse)]
+    looker = managed_process(argv, ready=lambda: "looking" in looker.output.stdout, ready_timeout=LONG)
+    failed = 0
+    with looker:
+        for number in range(3_000):
+            try:
+                server_at("127.0.0.1", port, reuse=number % 2 == 0).close()
+            except OSError as error:
+                assert error.errno == errno.EADDRINUSE
+                failed += 1
+        assert looker.exit_code is None
+    assert failed <= most
 
 
 @pytest.mark.parametrize(

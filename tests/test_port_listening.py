@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +18,26 @@ from children import LONG, no_descriptor_left
 
 from waitkit import CancelScope, WaitTimeout, any_of, port_listening, reserved_port, wait_for, wait_for_async
 from waitkit.conditions.descriptors import is_ready
-from waitkit.ports.addresses import Address
-from waitkit.ports.listening import _Attempt, _connected_to_itself, _PortListening, _PortWatch
+from waitkit.ports import listening
+from waitkit.ports.addresses import Address, is_local
+from waitkit.ports.connecting import _Attempt, _connected_to_itself
+from waitkit.ports.listening import _PortListening, _PortWatch
+from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.watching import Context, Watch
+
+pytestmark = pytest.mark.usefixtures("means")
+
+
+@pytest.fixture(params=["list", "connect"])
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to find out: the kernel's list of listeners, and the connection that takes its place elsewhere."""
+    if request.param == "connect":
+        monkeypatch.setattr(listening, "listeners_are_known", lambda: False)
+    else:
+        assert listeners_are_known()
+    name: str = request.param
+    return name
+
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_ipv6, reason="this Python has no IPv6")
 
@@ -127,11 +146,14 @@ def test_full_queue_is_not_listening_and_one_look_does_not_block(full: socket.so
     assert caught.value.looks == 1
 
 
-def test_full_queue_is_bounded_and_not_polled(full: socket.socket) -> None:
-    """A server that does not answer costs a handful of looks and ends at the deadline; its holder is named."""
+def test_full_queue_is_bounded(full: socket.socket, means: str) -> None:
+    """A server that does not answer is waited for until the deadline; its holder is named. Connecting, it is not polled."""
     with pytest.raises(WaitTimeout) as caught:
         wait_for(port_listening(port_of(full), "127.0.0.1"), timeout="300ms")
-    assert caught.value.looks <= 5
+    if means == "connect":
+        assert caught.value.looks <= 5
+    else:
+        assert caught.value.last == "its queue of connections is full: it accepts none"
     assert f"port {port_of(full)} is held by pid {os.getpid()} " in str(caught.value)
 
 
@@ -201,7 +223,7 @@ def test_async_leaves_the_loop_to_others(full: socket.socket) -> None:
     assert asyncio.run(main()) == port_of(full)
 
 
-def test_async_cancelled_by_its_task(full: socket.socket) -> None:
+def test_async_cancelled_by_its_task(full: socket.socket, means: str) -> None:
     """A task that waits for a server that does not answer can be cancelled, and leaves no descriptor open."""
 
     async def main() -> None:
@@ -212,7 +234,8 @@ def test_async_cancelled_by_its_task(full: socket.socket) -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert psutil.Process().num_fds() == during - 1
+        # Where it connects, that connection was open.
+        assert psutil.Process().num_fds() == during - (means == "connect")
 
     asyncio.run(main())
 
@@ -242,6 +265,52 @@ def test_not_fooled_by_a_connection_to_itself() -> None:
         assert caught.value.last == "connection refused"
 
 
+class _GivenThePort(_PortWatch):
+    """Sockets that the kernel may give no local port but the one that is asked for: any attempt connects to itself."""
+
+    def socket_for(self, address: Address) -> socket.socket:
+        real = socket.socket
+
+        def restricted(family: int, kind: int) -> socket.socket:
+            sock = real(family, kind)
+            port = self._condition.port
+            sock.setsockopt(
+                socket.IPPROTO_IP, 51, struct.pack("=I", port << 16 | port)
+            )  # IP_LOCAL_PORT_RANGE, Linux 6.3
+            made.append(sock)
+            return sock
+
+        made: list[socket.socket] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(socket, "socket", restricted)
+            try:
+                return super().socket_for(address)
+            finally:
+                self.offered = len(made)
+
+    offered = 0
+
+
+def test_kernel_that_gives_the_very_port() -> None:
+    """Forced by the kernel itself: a client that is given the port it asks for is connected to itself, an attempt never."""
+    with reserved_port() as port:
+        pass
+    with closing(socket.socket()) as plain:
+        plain.setsockopt(socket.IPPROTO_IP, 51, struct.pack("=I", port << 16 | port))
+        plain.connect(("127.0.0.1", port))
+        assert _connected_to_itself(plain)
+        # Reset, so that nothing of it keeps the port for a minute.
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    context = Context(0, 0, (), 0)
+    watch = _GivenThePort(_PortListening(port, "127.0.0.1"), context)
+    verdict = watch.look(0)
+    assert not verdict.holds
+    assert (watch.seen(), watch.offered) == ("connection refused", 3)
+    with socket.socket() as server:
+        # Nothing of it is left at the port, not even for a server without the option.
+        server.bind(("127.0.0.1", port))
+
+
 def test_connection_to_itself_is_told_from_others() -> None:
     """The two ends of a socket that is connected to itself are the same, those of any other are not."""
     with closing(socket.socket()) as itself:
@@ -254,6 +323,76 @@ def test_connection_to_itself_is_told_from_others() -> None:
     with left, right:
         # Both names are empty, which is no sign of anything.
         assert not _connected_to_itself(left)
+
+
+@pytest.mark.parametrize("means", ["list"], indirect=True)
+def test_a_listening_server_sees_no_connection(means: str) -> None:
+    """Looking at a listener of this machine makes no connection: it accepts nothing, and its queue never fills."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as server:
+        server.setblocking(False)
+        for _ in range(50):
+            assert wait_for(port_listening(port_of(server)), timeout=0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_listener_that_a_firewall_rule_leads_to(means: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the list shows no listener and a connection is answered all the same, the port counts as listening."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(listening, "listeners", lambda port: [])
+        assert wait_for(port_listening(port_of(server)), timeout=0)
+        assert wait_for(port_listening(port_of(server)), LONG)
+
+
+@pytest.mark.parametrize("means", ["list"], indirect=True)
+def test_connections_in_spite_of_the_list_are_rare(means: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nobody listens a look connects only four times a second and at the deadline, not at each look."""
+    attempts = []
+    real = _PortWatch.socket_for
+    monkeypatch.setattr(_PortWatch, "socket_for", lambda self, address: attempts.append(address) or real(self, address))
+    with reserved_port() as port, pytest.raises(WaitTimeout) as caught:
+        wait_for(port_listening(port, "127.0.0.1"), "600ms")
+    assert caught.value.last == "connection refused"
+    assert 1 <= len(attempts) <= 3 < caught.value.looks
+
+
+@pytest.mark.parametrize("means", ["list"], indirect=True)
+def test_listener_elsewhere_is_told(means: str) -> None:
+    """The error says where there is a listener, if not at the address that is asked for."""
+    with reserved_port() as port, socket.create_server(("127.0.0.2", port)):
+        with pytest.raises(WaitTimeout, match="there is a listener on 127.0.0.2 alone"):
+            wait_for(port_listening(port), timeout="5ms")
+
+
+def test_full_listener_is_known_by_the_list(full: socket.socket) -> None:
+    """The list tells a listener whose queue is full from one that has room."""
+    assert [found.full for found in listeners(port_of(full))] == [True]
+    with socket.create_server(("127.0.0.1", 0), backlog=5) as roomy, socket.create_connection(roomy.getsockname()):
+        assert [found.full for found in listeners(port_of(roomy))] == [False]
+
+
+def test_list_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the list fails for a moment, as without a descriptor left, a look connects instead, and no error comes of it."""
+
+    def refuse(port: int) -> list[Socket]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(listening, "listeners", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert wait_for(port_listening(port_of(server)), timeout=0)
+    with reserved_port() as port, pytest.raises(WaitTimeout, match="connection refused"):
+        wait_for(port_listening(port), timeout=0)
+
+
+def test_own_address_of_the_machine() -> None:
+    """The machine's own addresses are told from others without a name service and without sending anything."""
+    assert is_local((socket.AF_INET, ("127.3.2.1", 80)))
+    assert is_local((socket.AF_INET6, ("::1", 80, 0, 0)))
+    assert not is_local((socket.AF_INET, ("192.0.2.1", 80)))
+    for addresses in psutil.net_if_addrs().values():
+        for own in addresses:
+            if own.family == socket.AF_INET:
+                assert is_local((socket.AF_INET, (own.address, 80)))
 
 
 def test_looks_leave_no_descriptor() -> None:

@@ -8,16 +8,27 @@ import multiprocessing
 import os
 import socket
 import socketserver
+import stat
 import subprocess
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
-from children import LONG, no_descriptor_left, reserve_many
+from children import LONG, fresh_port, fresh_range, no_descriptor_left, reserve_many
 
-from waitkit import port_free, process_exited, readable, reserved_port, wait_for
+from waitkit import (
+    port_free,
+    process_exited,
+    readable,
+    reserved_port,
+    reserved_ports,
+    reserved_socket_path,
+    unix_socket_listening,
+    wait_for,
+)
 
 
 def bind(port: int, host: str = "127.0.0.1", *, reuse: bool) -> socket.socket:
@@ -160,14 +171,15 @@ def test_threads() -> None:
     assert len(set(ports)) == 200
 
 
-def test_unique_across_processes() -> None:
-    """Eight processes that hold 200 reservations each, all at the same time, hold 1600 different ports."""
+@pytest.mark.parametrize("within", [None, (20_000, 31_999)])
+def test_unique_across_processes(within: tuple[int, int] | None) -> None:
+    """Eight processes that hold 200 reservations each, all at the same time, hold 1600 different ports; of a range too."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     try:
         for _ in range(8):
             ours, theirs = context.Pipe()
-            process = context.Process(target=reserve_many, args=(200, theirs), daemon=True)
+            process = context.Process(target=reserve_many, args=(200, theirs, within), daemon=True)
             process.start()
             theirs.close()
             pipes.append(ours)
@@ -235,3 +247,255 @@ def test_not_inherited_by_programs() -> None:
     finally:
         child.kill()
         wait_for(child, LONG)
+
+
+# Ranges, protocols, families, several at once.
+
+
+def test_within_a_range() -> None:
+    """A port of a range is taken from it, and the range is used up before it is refused; then the error names it."""
+    first, last = fresh_range(20)
+    with ExitStack() as stack:
+        ports = [stack.enter_context(reserved_port(within=(first, last))) for _ in range(15)]
+        assert len(set(ports)) == 15
+        assert all(first <= port <= last for port in ports)
+    with reserved_port(within=(first, first)) as only:
+        assert only == first
+        with pytest.raises(OSError, match=f"no port from {first} to {first} is left") as caught:
+            reserved_port(within=(first, first)).__enter__()
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "both"])
+def test_range_that_is_used_up_names_who_has_it(protocol: str) -> None:
+    """The error names who holds the first few ports of the range, in the protocol that was asked for."""
+    within = fresh_range(2)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(reserved_port(within=within, protocol=protocol))  # type: ignore[arg-type]
+        with pytest.raises(OSError, match=f"no port from {within[0]} to {within[1]} is left") as caught:
+            reserved_port(within=within, protocol=protocol).__enter__()  # type: ignore[arg-type]
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == (4 if protocol == "both" else 2)
+    for line in lines:
+        assert f"is held by pid {os.getpid()} (" in line
+        assert "BOUND on ::" in line
+    assert any("(udp)" in line for line in lines) is (protocol != "tcp")
+
+
+def test_range_goes_round_once() -> None:
+    """All ports of a range are tried, each once, whatever its size, and not always in the same order."""
+    for last in (20_000, 20_001, 20_006, 30_006, 40_010, 65_535):
+        orders = [tuple(reserved_port(within=(20_000, last))._candidates()) for _ in range(4)]
+        for order in orders:
+            assert sorted(order) == list(range(20_000, last + 1))
+    assert len(set(orders)) > 1
+
+
+def test_udp() -> None:
+    """A UDP port is held from those who ask for any, and its server gets the datagrams."""
+    with reserved_port(protocol="udp") as port:
+        with ExitStack() as others:
+            for _ in range(200):
+                other = others.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                other.bind(("127.0.0.1", 0))
+                assert other.getsockname()[1] != port
+        bind(port, reuse=False).close()  # the port of TCP is another one
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain, pytest.raises(OSError, match="in use"):
+            plain.bind(("127.0.0.1", port))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("127.0.0.1", port))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.sendto(b"hello", ("127.0.0.1", port))
+                wait_for(readable(server), LONG)
+                assert server.recv(100) == b"hello"
+
+
+def test_both_protocols() -> None:
+    """One number for TCP and UDP: both are held, and both are given back."""
+    with reserved_port(protocol="both") as port:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_INET, kind) as plain, pytest.raises(OSError, match="in use"):
+                plain.bind(("127.0.0.1", port))
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as plain:
+            plain.bind(("127.0.0.1", port))
+
+
+def test_both_takes_another_number_where_udp_is_in_use() -> None:
+    """A number that is in use in one protocol is not taken for both."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        taken = fresh_port()
+        other.bind(("127.0.0.1", taken))
+        with pytest.raises(OSError, match="is left"):
+            reserved_port(protocol="both", within=(taken, taken)).__enter__()
+        bind(taken, reuse=False).close()  # nothing of the attempt is left in TCP
+
+
+@pytest.mark.parametrize(("family", "host", "other"), [("ipv4", "127.0.0.1", "::1"), ("ipv6", "::1", "127.0.0.1")])
+def test_one_family_alone(family: str, host: str, other: str) -> None:
+    """Held in one family, the port is free in the other."""
+    with reserved_port(family=family) as port:  # type: ignore[arg-type]
+        with pytest.raises(OSError, match="in use"):
+            bind(port, host, reuse=False)
+        bind(port, host, reuse=True).close()
+        bind(port, other, reuse=False).close()
+
+
+def test_any_family_holds_both() -> None:
+    """By default the port is held in both families."""
+    with reserved_port() as port:
+        for host in ("127.0.0.1", "::1"):
+            with pytest.raises(OSError, match="in use"):
+                bind(port, host, reuse=False)
+
+
+def test_several() -> None:
+    """Several ports at once are different, held, released one by one or together, and gone with the block."""
+    several = reserved_ports(3)
+    with several as ports:
+        assert len(set(ports)) == len(ports) == 3
+        assert ports == tuple(reservation.port for reservation in several.reservations)
+        several.reservations[1].release()
+        bind(ports[1], reuse=False).close()
+        for port in (ports[0], ports[2]):
+            with pytest.raises(OSError, match="in use"):
+                bind(port, reuse=False)
+        with pytest.raises(RuntimeError, match="in use already"):
+            several.__enter__()
+        several.release()
+        bind(ports[0], reuse=False).close()
+    assert all(reservation.released for reservation in several.reservations)
+
+
+def test_several_or_none() -> None:
+    """Where fewer are left than are asked for, none is held."""
+    first, last = fresh_range(3)
+    with reserved_port(within=(first, last)) as taken, no_descriptor_left():
+        with pytest.raises(OSError, match=f"no port from {first} to {last} is left"):
+            reserved_ports(3, within=(first, last)).__enter__()
+        for port in {*range(first, last + 1)} - {taken}:
+            bind(port, reuse=False).close()
+
+
+def test_port_is_told_while_it_is_held() -> None:
+    """The reservation tells its port inside of the block only."""
+    reservation = reserved_port()
+    with pytest.raises(RuntimeError, match="holds no port now"):
+        _ = reservation.port
+    with reservation as port:
+        assert reservation.port == port
+    with pytest.raises(RuntimeError, match="holds no port now"):
+        _ = reservation.port
+
+
+# Sockets that listen already.
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::", "localhost"])
+def test_listener_to_hand_over(host: str) -> None:
+    """A socket that listens already takes clients before there is a server, and goes with the reservation."""
+    reservation = reserved_port()
+    with reservation as port:
+        listener = reservation.listen(host)
+        with socket.create_connection(("::1" if ":" in host else "127.0.0.1", port), timeout=30) as client:
+            with listener.accept()[0] as accepted:
+                accepted.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert not listener.get_inheritable()
+    assert listener.fileno() == -1
+
+
+def test_listen_outside_of_the_block() -> None:
+    """There is nothing to listen at before the block, and no listening in UDP."""
+    with pytest.raises(RuntimeError, match="holds no port now"):
+        reserved_port().listen()
+    udp = reserved_port(protocol="udp")
+    with udp, pytest.raises(ValueError, match="has no listening"):
+        udp.listen()
+
+
+def test_second_listener_at_one_address_is_refused() -> None:
+    """Two listeners at one address are refused by the kernel; at two addresses they are two."""
+    reservation = reserved_port()
+    with reservation as port, no_descriptor_left():
+        reservation.listen()
+        with pytest.raises(OSError, match="in use"):
+            reservation.listen()
+        reservation.listen("::1")
+        reservation.release()
+        bind(port, reuse=False).close()
+
+
+# Paths of unix sockets.
+
+
+def test_socket_path() -> None:
+    """The path is short, in a folder that only this user may enter, and gone with the block and all that is there."""
+    with reserved_socket_path("s") as path:
+        assert path.name == "s"
+        assert not path.exists()
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+            server.listen()
+            assert wait_for(unix_socket_listening(path), timeout=0) == path
+        (path.parent / "log").write_text("what the server left")
+    assert not path.parent.exists()
+
+
+def test_socket_paths_are_different() -> None:
+    """Each reservation is a folder of its own; one in use is not entered again, one that was left is."""
+    one = reserved_socket_path()
+    with one as path, reserved_socket_path() as other:
+        assert path != other
+        with pytest.raises(RuntimeError, match="in use already"):
+            one.__enter__()
+    with one as again:
+        assert again.parent.exists()
+
+
+def test_socket_path_where_the_temporary_folder_is_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary folder with a long name, as some systems have it, leaves the path short enough for a socket."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with reserved_socket_path() as path, socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+    assert list(long.iterdir()) == []
+
+
+def test_socket_path_that_is_forgotten() -> None:
+    """A path whose block is never left goes with its reservation."""
+    reservation = reserved_socket_path()
+    path = reservation.__enter__()
+    assert path.parent.exists()
+    del reservation
+    gc.collect()
+    assert not path.parent.exists()
+
+
+def test_socket_path_in_a_forked_child() -> None:
+    """A forked child that ends, or leaves the block, does not remove the folder of its parent."""
+    reservation = reserved_socket_path()
+    with reservation as path:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                reservation.__exit__(None, None, None)
+            finally:
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert path.parent.exists()
+
+
+def test_socket_path_listener() -> None:
+    """A listener at the path is there before its server, and goes with the block."""
+    reservation = reserved_socket_path()
+    with pytest.raises(RuntimeError, match="no path is reserved"):
+        reservation.listen()
+    with reservation as path:
+        listener = reservation.listen()
+        assert wait_for(unix_socket_listening(path), timeout=0) == path
+    assert listener.fileno() == -1

@@ -19,8 +19,11 @@ from waitkit import (
     VirtualDeadlock,
     WaitTimeout,
     after,
+    managed_process,
     polling,
+    port_listening,
     process_exited,
+    reserved_port,
     virtual_clock,
     wait_for,
     wait_for_async,
@@ -453,3 +456,15 @@ def test_pollers_and_pools_inside():
                 future.result()
         assert clock.elapsed == 180  # two workers: the third piece of work began when the second ended
     assert instants[:3] == [0, 60, 120]
+
+
+def test_a_managed_process_inside():
+    """A managed process is started and proven ready in real time; afterwards time jumps while it runs."""
+    with virtual_clock() as clock:
+        with reserved_port() as port:
+            server = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+            with managed_process(server, ready=port_listening(port)) as process:
+                assert clock.elapsed < LIMIT
+                wait_for(after("1d"), None)
+                assert clock.elapsed >= 86_400
+                assert process.exit_code is None

@@ -43,18 +43,34 @@ if _TYPE_CHECKING:
     from waitkit.polls.poller import Poller as Poller
     from waitkit.polls.records import PollerStatus as PollerStatus
     from waitkit.polls.records import PollRecord as PollRecord
+    from waitkit.ports.evict import evict_port as evict_port
     from waitkit.ports.free import port_free as port_free
+    from waitkit.ports.handover import Activation as Activation
+    from waitkit.ports.handover import socket_activation as socket_activation
+    from waitkit.ports.holders import Holder as Holder
+    from waitkit.ports.holders import who_holds as who_holds
     from waitkit.ports.http import http_ok as http_ok
     from waitkit.ports.listening import port_listening as port_listening
     from waitkit.ports.listening import unix_socket_listening as unix_socket_listening
     from waitkit.ports.reserve import reserved_port as reserved_port
+    from waitkit.ports.reserve import reserved_ports as reserved_ports
+    from waitkit.ports.socket_path import reserved_socket_path as reserved_socket_path
+    from waitkit.processes.api import managed_process as managed_process
     from waitkit.processes.managed import ManagedProcess as ManagedProcess
-    from waitkit.processes.managed import managed_process as managed_process
+    from waitkit.processes.matching import output_matches as output_matches
+    from waitkit.processes.notifications import ready_notified as ready_notified
+    from waitkit.processes.notify import notify_ready as notify_ready
+    from waitkit.processes.notify import notify_status as notify_status
+    from waitkit.processes.notify import notify_stopping as notify_stopping
     from waitkit.processes.output import Output as Output
     from waitkit.processes.ready_event import ReadyEvent as ReadyEvent
+    from waitkit.processes.restarting import RestartPolicy as RestartPolicy
+    from waitkit.processes.statistics import Statistics as Statistics
+    from waitkit.processes.together import started as started
     from waitkit.rates.api import rate_limited as rate_limited
+    from waitkit.rates.exceeded import RateLimitExceeded as RateLimitExceeded
     from waitkit.rates.limiter import RateLimiter as RateLimiter
-    from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
+    from waitkit.rates.reservation import Reservation as Reservation
     from waitkit.retry.api import Retrying as Retrying
     from waitkit.retry.api import retry_backoff as retry_backoff
     from waitkit.retry.api import retrying as retrying
@@ -75,6 +91,7 @@ if _TYPE_CHECKING:
 
 # Where each public name lives. A test holds this table, the imports above and the reference against each other.
 _HOMES = {
+    "Activation": "ports.handover",
     "AnyHeld": "conditions.condition",
     "Attempt": "retry.records",
     "Backoff": "policies.backoff",
@@ -83,6 +100,7 @@ _HOMES = {
     "Condition": "conditions.condition",
     "Duration": "ground.durations",
     "Event": "conditions.own",
+    "Holder": "ports.holders",
     "ManagedProcess": "processes.managed",
     "Output": "processes.output",
     "PollRecord": "polls.records",
@@ -91,12 +109,15 @@ _HOMES = {
     "PollerStatus": "polls.records",
     "ProcessExit": "conditions.processes",
     "Rate": "policies.gcra",
-    "RateLimitExceeded": "rates.limiter",
+    "RateLimitExceeded": "rates.exceeded",
     "RateLimiter": "rates.limiter",
     "ReadyEvent": "processes.ready_event",
+    "Reservation": "rates.reservation",
+    "RestartPolicy": "processes.restarting",
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
     "Retrying": "retry.api",
+    "Statistics": "processes.statistics",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
     "VirtualClockError": "virtual.clock",
@@ -113,12 +134,17 @@ _HOMES = {
     "consistently_async": "waiting",
     "current_attempt": "retry.records",
     "defaults": "ground.settings",
+    "evict_port": "ports.evict",
     "fail_after": "waits.scopes",
     "http_ok": "ports.http",
     "log_long_waits": "ground.records",
-    "managed_process": "processes.managed",
+    "managed_process": "processes.api",
     "move_on_after": "waits.scopes",
     "notified": "conditions.threads",
+    "notify_ready": "processes.notify",
+    "notify_status": "processes.notify",
+    "notify_stopping": "processes.notify",
+    "output_matches": "processes.matching",
     "path_exists": "conditions.paths",
     "polling": "polls.api",
     "polls_every": "polls.api",
@@ -127,10 +153,15 @@ _HOMES = {
     "process_exited": "conditions.processes",
     "rate_limited": "rates.api",
     "readable": "conditions.descriptors",
+    "ready_notified": "processes.notifications",
     "reserved_port": "ports.reserve",
+    "reserved_ports": "ports.reserve",
+    "reserved_socket_path": "ports.socket_path",
     "retry_backoff": "retry.api",
     "retrying": "retry.api",
     "set_defaults": "ground.settings",
+    "socket_activation": "ports.handover",
+    "started": "processes.together",
     "stop_pollers_on": "polls.ending",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
@@ -138,6 +169,7 @@ _HOMES = {
     "wait_for": "waiting",
     "wait_for_async": "waiting",
     "waits_for": "decorators.waits_for",
+    "who_holds": "ports.holders",
 }
 
 __all__ = list(_HOMES)

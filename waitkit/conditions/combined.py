@@ -29,6 +29,10 @@ class _Combined(Watch):
     def outside(self) -> bool:
         return any(watch.outside for watch in self._watches)
 
+    @property
+    def calls_user_code(self) -> bool:
+        return any(watch.calls_user_code for watch in self._watches)
+
     def arm(self, wake: Wake) -> None:
         for watch in self._watches:
             watch.arm(wake)

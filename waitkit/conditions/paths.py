@@ -26,15 +26,12 @@ class _PathExists(Condition[Path]):
 
 class _PathWatch(Watch):
     __slots__ = ("_context", "_path", "_trouble")
+    outside = True
 
     def __init__(self, path: Path, context: Context) -> None:
         self._path = path
         self._context = context
         self._trouble = ""
-
-    @property
-    def outside(self) -> bool:
-        return True
 
     def look(self, now: Nanoseconds) -> Verdict:
         try:

@@ -19,10 +19,12 @@ class Place(threading.Condition):
     ``Condition.wait`` calls ``_release_save`` *after* it has put itself among the waiters, so we look once more there.
     """
 
+    __slots__ = ("idle", "purpose", "woken")
+
     def __init__(self) -> None:
         super().__init__()
         # The RLock's own method was put on the instance; without it, lookup finds the one below.
-        self.__dict__.pop("_release_save", None)
+        del self._release_save
         self.woken = False
         #: what its thread waits for, for a clock that has to explain why time stands still
         self.purpose: object = None
@@ -41,17 +43,23 @@ class Parker:
     A wake-up is kept: ``unpark`` before ``park`` makes the park return at once. Wake-ups do not add up.
 
     The place's lock guards ``woken`` and nothing else. It is held for a few bytecodes, except by the resting thread,
-    for which ``Condition.wait`` gives it up. It is entered as ``place._lock``, not as ``place``: ``Condition.__enter__`` is
+    for which ``Condition.wait`` gives it up. It is entered itself, not as ``place``: ``Condition.__enter__`` is
     Python code, in which Ctrl-C can fall between taking the lock and handing it to the ``with`` statement.
     """
 
-    __slots__ = ("_clock", "_generation", "_place")
+    __slots__ = ("_clock", "_generation", "_lock", "_notify", "_place", "_purpose")
 
     def __init__(self, purpose: object = None) -> None:
-        self._place = Place()
-        self._place.purpose = purpose
-        self._generation = forks.current
+        self._purpose = purpose
         self._clock = current_clock()
+        self._notify = self._clock.notify
+        self._begin()
+
+    def _begin(self) -> None:
+        self._place = Place()
+        self._place.purpose = self._purpose
+        self._lock = self._place._lock  # type: ignore[attr-defined]
+        self._generation = forks.current
 
     def park(self, until: Nanoseconds | None) -> bool:
         """Rest until :meth:`unpark`, or until the instant *until* (``None``: only until unpark).
@@ -64,12 +72,10 @@ class Parker:
         if self._generation != forks.current:
             # The process forked since the last look. Wake-ups meant for us may have gone to the parent's copy:
             # have the caller look again before it rests.
-            purpose, self._place = self._place.purpose, Place()
-            self._place.purpose = purpose
-            self._generation = forks.current
+            self._begin()
             return True
         place = self._place
-        with place._lock:  # type: ignore[attr-defined]
+        with self._lock:
             if not place.woken:
                 self._clock.rest(place, until)
             woken, place.woken = place.woken, False
@@ -86,7 +92,7 @@ class Parker:
         if self._generation != forks.current:
             return  # its thread stayed in the parent, perhaps while it held the lock
         place = self._place
-        with place._lock:  # type: ignore[attr-defined]
+        with self._lock:
             if not place.woken:
                 place.woken = True
-                self._clock.notify(place)
+                self._notify(place)

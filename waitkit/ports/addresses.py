@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from typing import TypeAlias
 
-__all__ = ["Address", "check_host", "check_port", "is_literal", "resolve"]
+__all__ = ["Address", "check_host", "check_port", "is_literal", "is_local", "is_loopback", "resolve"]
 
 #: An address family with the address to connect to.
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[object, ...] | str]
@@ -46,6 +46,35 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* is surely this machine, by a loopback address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def is_local(address: Address) -> bool:
+    """Whether an address that :func:`resolve` gave is this machine's own. In doubt it is not.
+
+    The kernel is asked for the way to it, which for an own address begins there too; nothing is sent.
+    """
+    family, where = address
+    if isinstance(where, str):
+        return True  # a path
+    host = str(where[0])
+    if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        return True
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((host, 9, *where[2:]))
+            return bool(sock.getsockname()[0] == host)
+    except OSError:
+        return False
 
 
 def resolve(host: str, port: int) -> list[Address]:

@@ -6,49 +6,32 @@ import errno
 import os
 import socket
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from waitkit.conditions.condition import Condition
+from waitkit.engine.clock import now as clock_now
 from waitkit.ground.durations import Nanoseconds
-from waitkit.ports.addresses import check_host, check_port
+from waitkit.ports.addresses import check_host, check_port, is_literal, resolve
+from waitkit.ports.binding import bind_at, everywhere
+from waitkit.ports.conflicts import Target, bars
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.sockets import Socket, listeners, listeners_are_known, lists_bound_sockets, sockets_at
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["bind_everywhere", "port_free"]
+__all__ = ["port_free"]
 
+#: How often the list is asked at one look, while those who have the port come and go.
+_QUESTIONS: Final = 4
 
-def bind_everywhere(port: int, *, reuse: bool) -> socket.socket:
-    """Bind *port* (0: any) at all addresses, IPv6 and IPv4 alike where the system can, without listening.
-
-    Raises:
-        OSError: the port is taken, or may not be had.
-    """
-    if socket.has_dualstack_ipv6():
-        try:
-            return _bind(socket.AF_INET6, ("::", port), reuse)
-        except OSError as error:
-            if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
-                raise
-    return _bind(socket.AF_INET, ("0.0.0.0", port), reuse)
-
-
-def _bind(family: socket.AddressFamily, address: tuple[object, ...], reuse: bool) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if family == socket.AF_INET6 and address[0] == "::":
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        if reuse:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class _PortFree(Condition[int]):
-    def __init__(self, port: int, host: str | None) -> None:
+    def __init__(self, port: int, host: str | None, *, reuse_address: bool) -> None:
         self.port = port
         self.host = host
+        self.reuse_address = reuse_address
 
     @property
     def what(self) -> str:
@@ -59,32 +42,58 @@ class _PortFree(Condition[int]):
 
 
 class _PortFreeWatch(Watch):
-    __slots__ = ("_condition", "_context", "_trouble")
+    __slots__ = ("_bindable", "_condition", "_context", "_trouble")
+    outside = True
 
     def __init__(self, condition: _PortFree, context: Context) -> None:
         self._condition = condition
         self._context = context
         self._trouble = ""
+        self._bindable: set[Target] = set()
+
+    @property
+    def may_block(self) -> bool:
+        host = self._condition.host
+        return host is not None and not is_literal(host)
 
     def look(self, now: Nanoseconds) -> Verdict:
-        again = self._context.next_look(now)
-        try:
-            self._try()
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise  # not allowed to bind it, no such address: waiting will not mend that
-            self._trouble = os.strerror(errno.EADDRINUSE).lower()
-            return Verdict(False, None, again)
-        self._trouble = "it is free"
-        return Verdict(True, self._condition.port, again)
+        free = self._free()
+        after = clock_now()
+        again = self._context.next_look(after, after - now)
+        self._trouble = "it is free" if free else os.strerror(errno.EADDRINUSE).lower()
+        return Verdict(free, self._condition.port if free else None, again)
 
-    def _try(self) -> None:
-        host, port = self._condition.host, self._condition.port
+    def _free(self) -> bool:
+        wanted = self._condition
+        return all(
+            self._can_be_had(target) and is_free(target, wanted.port, reuse_address=wanted.reuse_address)
+            for target in self._targets()
+        )
+
+    def _targets(self) -> Sequence[Target]:
+        host = self._condition.host
         if host is None:
-            bind_everywhere(port, reuse=True).close()
-            return
-        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            _bind(socket.AddressFamily(family), address, reuse=True).close()
+            return [everywhere()]
+        return [
+            Target(family, str(address[0]), tuple(address[2:]))
+            for family, address in resolve(host, self._condition.port)
+        ]
+
+    def _can_be_had(self, target: Target) -> bool:
+        """Make sure that this machine has such an address. Waiting will not mend it, so if not, that is an error.
+
+        It is asked of UDP, with any port, so that no TCP port is taken for it, not for an instant.
+        """
+        if target not in self._bindable:
+            try:
+                with socket.socket(target.family, socket.SOCK_DGRAM) as sock:
+                    sock.bind((target.address, 0, *target.scope))
+            except OSError as error:
+                if self._condition.host != "localhost" or error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                return True  # without IPv6, localhost is 127.0.0.1 alone, and nobody can have ::1
+            self._bindable.add(target)
+        return True
 
     def seen(self) -> str:
         return self._trouble
@@ -92,24 +101,93 @@ class _PortFreeWatch(Watch):
     def explain(self) -> Sequence[str]:
         if self._trouble == "it is free":
             return ()
-        found = describe_holders(self._condition.port)
-        return found or [f"port {self._condition.port} is bound by a socket that the system does not list"]
+        wanted = self._condition
+        found = describe_holders(wanted.port) or [
+            f"port {wanted.port} is bound by a socket that the system does not list"
+        ]
+        if not wanted.reuse_address and all(is_free(at, wanted.port, reuse_address=True) for at in self._targets()):
+            found.append("a server that sets SO_REUSEADDR could have it now")
+        return found
 
 
-def port_free(port: int, host: str | None = None) -> Condition[int]:
+def is_free(target: Target, port: int, *, reuse_address: bool) -> bool:
+    """Whether a server could bind *target* at *port* and listen now.
+
+    The list of sockets answers it where it can: a bind of ours, however short, would bar those who bind at that instant.
+    Who listens is asked first, as that costs little and is what usually is in the way.
+
+    Raises:
+        OSError: this user may not bind the port.
+    """
+    if not listeners_are_known():
+        return _try_to_bind(target, port, reuse_address=reuse_address)
+    if any(bars(found, target, reuse_address=reuse_address) for found in listeners(port)):
+        return False
+    if not lists_bound_sockets() or port < _first_unprivileged_port():
+        return _try_to_bind(target, port, reuse_address=reuse_address)
+    undecided: list[Socket] | None = None
+    for _ in range(_QUESTIONS):
+        before, undecided = undecided, []
+        for found in sockets_at(port):
+            verdict = bars(found, target, reuse_address=reuse_address)
+            if verdict:
+                return False
+            if verdict is None:
+                undecided.append(found._replace(remaining=None))
+        if not undecided:
+            return True
+        if undecided == before:
+            # It depends on what no list tells: whether those who have the address set SO_REUSEADDR. A short bind of ours
+            # says it, and bars nobody whom they do not bar, as they stay.
+            return _try_to_bind(target, port, reuse_address=reuse_address)
+        # A server on its way from bind to listen looks like this for an instant, and may be gone in the next.
+    return False
+
+
+def _try_to_bind(target: Target, port: int, *, reuse_address: bool) -> bool:
+    try:
+        bind_at(target, port, reuse=reuse_address).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise  # not allowed to bind it: waiting will not mend that
+        return False
+    return True
+
+
+def _first_unprivileged_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    except OSError:
+        return 1_024
+
+
+def port_free(port: int, host: str | None = None, *, reuse_address: bool = True) -> Condition[int]:
     """Holds when a TCP server could have *port*; its value is the port.
 
-    Free means: a server that sets ``SO_REUSEADDR``, as nearly all do, could bind it and listen now. It is tried by such a
-    bind, without listening, so a port reserved with :func:`waitkit.reserved_port` counts as free: it is, for the server
-    it is kept for. Connections in ``TIME_WAIT`` count only where they bar such a server too, which is when the server
-    that left them did not set the option.
+    Free means: a server that binds *host* at *port* now and listens would succeed, where it sets ``SO_REUSEADDR``, as
+    nearly all do, or with ``reuse_address=False`` where it does not. It sets no ``SO_REUSEPORT``: ports that a group of
+    servers shares by it count as taken. So
+
+    - a listener at the same address, or at all addresses, always bars it;
+    - a socket that is bound and silent, as that of :func:`waitkit.reserved_port`, and the remains of connections
+      (``TIME_WAIT``, for 60 s) bar a server without the option; one with the option they bar only where they were made
+      without it;
+    - IPv6 listeners count against IPv4, as far as they take connections of it; a listener at another address does not count.
+
+    On Linux from 6.8 on the kernel's list of sockets is asked, and nobody is disturbed. Elsewhere, for ports that only
+    root may bind, and for a server with the option where somebody has the port, does not listen and stays, it is tried by a
+    bind without listening, which lasts some microseconds and could in that time bar another's bind.
 
     Args:
         port: from 1 to 65535.
-        host: the address the server will bind. ``None``: all addresses, IPv4 and IPv6, so that a listener at any single
-            one of them counts.
+        host: the address the server will bind; of a name, all its addresses. ``"::"`` takes IPv4 too. ``None``: all
+            addresses, IPv4 and IPv6, so that a listener at any single one of them counts.
+        reuse_address: whether the server sets ``SO_REUSEADDR``.
 
     Raises:
-        TypeError, ValueError: *port* or *host* is none.
+        TypeError, ValueError: *port* or *host* is none, or *reuse_address* no ``bool``.
+        OSError: in the wait: this machine has no such address, or this user may not bind the port.
     """
-    return _PortFree(check_port(port), None if host is None else check_host(host))
+    if not isinstance(reuse_address, bool):
+        raise TypeError(f"reuse_address={reuse_address!r} is neither True nor False")
+    return _PortFree(check_port(port), None if host is None else check_host(host), reuse_address=reuse_address)

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
 from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
+from waitkit.ports.addresses import is_loopback
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["http_ok"]
@@ -40,6 +41,7 @@ class _HttpOk(Condition[int]):
 
 class _HttpWatch(Watch):
     __slots__ = ("_condition", "_context", "_trouble")
+    outside = True
 
     def __init__(self, condition: _HttpOk, context: Context) -> None:
         self._condition = condition
@@ -51,9 +53,7 @@ class _HttpWatch(Watch):
         return True
 
     def look(self, now: Nanoseconds) -> Verdict:
-        patience = self._condition.look_timeout
-        if self._context.deadline is not None:
-            patience = max(MILLISECOND, min(patience, self._context.deadline - now))
+        patience = self._patience(now)
         try:
             status, reason = self._ask(patience / SECOND)
         except TimeoutError:
@@ -65,10 +65,29 @@ class _HttpWatch(Watch):
             self._trouble = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
             status = 0
         else:
-            self._trouble = f"{status} {reason}".strip()
+            objection = self._objection() if status in self._condition.status else ""
+            self._trouble = objection or f"{status} {reason}".strip()
+            status = 0 if objection else status
         after = clock_now()
         holds = bool(status) and status in self._condition.status
         return Verdict(holds, status if holds else None, self._context.next_look(after, after - now))
+
+    def _objection(self) -> str:
+        """Why an answer of this server does not count; empty where it does."""
+        parts = urlsplit(self._condition.url)
+        if not is_loopback(parts.hostname or ""):
+            return ""
+        return self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
+
+    def _patience(self, now: Nanoseconds) -> Nanoseconds:
+        """How long this look may last: not beyond the deadline, unless the wait is to be but one look, with ``timeout=0``.
+
+        In a scope whose time is over already the deadline lies before the start: there nothing shall take time any more.
+        """
+        most, deadline = self._condition.look_timeout, self._context.deadline
+        if deadline is None or deadline == self._context.started:
+            return most
+        return max(MILLISECOND, min(most, deadline - now))
 
     def _ask(self, patience: float) -> tuple[int, str]:
         parts = urlsplit(self._condition.url)
@@ -124,7 +143,8 @@ def http_ok(
     """Holds when a GET of *url* is answered with a good status; its value is that status.
 
     Redirects are not followed: name the page that is meant, or 301 as the status. A look waits for its answer, in an event
-    loop in another thread; cancelling a scope takes effect after it.
+    loop in another thread; cancelling a scope takes effect after it. It lasts at most *look_timeout*, and not beyond the
+    deadline of the wait. A wait with ``timeout=0`` is one look, which has its *look_timeout*: no server answers in no time.
 
     Args:
         url: ``http://`` or ``https://``.

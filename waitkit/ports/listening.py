@@ -5,161 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from waitkit.conditions.condition import Condition
-from waitkit.conditions.descriptors import is_ready
-from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
-from waitkit.engine.signals import Wake
-from waitkit.ground.durations import SECOND, Nanoseconds
-from waitkit.ports.addresses import Address, check_host, check_port, is_literal, resolve
+from waitkit.ground.durations import MILLISECOND, Nanoseconds
+from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, is_loopback, resolve
+from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.socket_path import LONGEST_PATH
+from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.wait import earliest
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["port_listening", "unix_socket_listening"]
 
-#: How long one attempt may take where no answer comes at all: a lost packet, a silent firewall, a full backlog.
-_PATIENCE = SECOND
-
-_AF_UNIX = getattr(socket, "AF_UNIX", None)
-
-_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
-
-
-class _Attempt:
-    """A connection that has not been answered yet."""
-
-    __slots__ = ("address", "began", "listening", "sock")
-
-    def __init__(self, sock: socket.socket, address: Address, began: Nanoseconds) -> None:
-        self.sock = sock
-        self.address = address
-        self.began = began
-        self.listening: DescriptorSubscription | None = None
-
-    def close(self) -> None:
-        if self.listening is not None:
-            self.listening.close()
-        self.sock.close()
-
-
-class _ConnectWatch(Watch):
-    """Tries to connect, to all addresses at once, and never blocks: a slow answer wakes the wait when it comes."""
-
-    __slots__ = ("_attempts", "_context", "_trouble", "_wake")
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._wake: Wake | None = None
-        self._attempts: list[_Attempt] = []
-        self._trouble = ""
-
-    def addresses(self) -> Sequence[Address]:
-        """Where to connect. An ``OSError`` means "not yet"."""
-        raise NotImplementedError
-
-    def value(self) -> object:
-        """What the condition holds with."""
-        raise NotImplementedError
-
-    def arm(self, wake: Wake) -> None:
-        self._wake = wake
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        try:
-            addresses = self.addresses()
-        except OSError as error:
-            self._trouble = error.strerror or str(error)
-            return Verdict(False, None, self._context.next_look(now))
-        for attempt in list(self._attempts):
-            if self._answered(attempt, now):
-                return self._held(now)
-        pending = [attempt.address for attempt in self._attempts]
-        for address in addresses:
-            if address not in pending and self._begin(address, now):
-                return self._held(now)
-        again = None if len(self._attempts) == len(addresses) else self._context.next_look(now)
-        for attempt in self._attempts:
-            again = earliest(again, self._listen(attempt, now))
-        return Verdict(False, None, again)
-
-    def _held(self, now: Nanoseconds) -> Verdict:
-        self.close()
-        self._trouble = "it listens"
-        return Verdict(True, self.value(), self._context.next_look(now))
-
-    def _begin(self, address: Address, now: Nanoseconds) -> bool:
-        """Begin an attempt. True when it is answered already, as loopback does within the call: no round is lost."""
-        try:
-            sock = socket.socket(address[0], socket.SOCK_STREAM)
-        except OSError as error:  # no such address family here, or no descriptor left
-            self._note(error.errno or errno.EINVAL)
-            return False
-        attempt = _Attempt(sock, address, now)
-        try:
-            sock.setblocking(False)
-            code = sock.connect_ex(address[1])
-        except OSError as error:  # a path too long, a scope that does not exist
-            code = error.errno or errno.EINVAL
-        if code not in _IN_PROGRESS or (code == errno.EAGAIN and address[0] == _AF_UNIX):
-            return self._concluded(attempt, code)  # EAGAIN of a unix socket: its queue is full
-        self._attempts.append(attempt)
-        return self._answered(attempt, now)
-
-    def _answered(self, attempt: _Attempt, now: Nanoseconds) -> bool:
-        if is_ready(attempt.sock.fileno(), write=True):
-            self._attempts.remove(attempt)
-            return self._concluded(attempt, attempt.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-        if now - attempt.began >= _PATIENCE:
-            self._attempts.remove(attempt)
-            attempt.close()
-            self._trouble = "no answer to an attempt to connect"
-        return False
-
-    def _concluded(self, attempt: _Attempt, code: int) -> bool:
-        """Take in the result of an attempt. True when somebody accepted."""
-        try:
-            if code == 0:
-                if not _connected_to_itself(attempt.sock):
-                    return True
-                code = errno.ECONNREFUSED
-        except OSError as error:  # reset between the connection and our question
-            code = error.errno or errno.ECONNRESET
-        finally:
-            attempt.close()
-        self._note(code)
-        return False
-
-    def _note(self, code: int) -> None:
-        # An address family that does not exist here tells nothing; what the other one said is worth keeping.
-        if code not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL) or not self._trouble:
-            self._trouble = os.strerror(code).lower()
-
-    def _listen(self, attempt: _Attempt, now: Nanoseconds) -> Nanoseconds:
-        """Be woken by the answer. Returns when to look at the latest."""
-        if self._wake is not None and (attempt.listening is None or not attempt.listening.live):
-            try:
-                attempt.listening = watch_descriptor(attempt.sock.fileno(), self._wake, write=True)
-            except CannotStart:
-                attempt.listening = None
-        if attempt.listening is None:
-            return self._context.next_look(now)
-        return attempt.began + _PATIENCE
-
-    def close(self) -> None:
-        for attempt in self._attempts:
-            attempt.close()
-        self._attempts.clear()
-
-    def seen(self) -> str:
-        return self._trouble
-
-
-def _connected_to_itself(connection: socket.socket) -> bool:
-    """TCP allows a socket to connect to itself, where the port it is given happens to be the one it asks for."""
-    return connection.family != _AF_UNIX and connection.getsockname() == connection.getpeername()
+#: How often a connection is tried to an address of this machine at which the list shows no listener.
+_IN_SPITE_OF_THE_LIST: Final = 250 * MILLISECOND
 
 
 class _PortListening(Condition[int]):
@@ -176,26 +40,118 @@ class _PortListening(Condition[int]):
         return _PortWatch(self, context)
 
 
-class _PortWatch(_ConnectWatch):
-    __slots__ = ("_condition", "_literal")
+class _PortWatch(ConnectWatch):
+    """Looks into the list of this machine's sockets, and connects to where that does not reach.
+
+    That is other machines. It is also an address of this machine whose connections a rule of the firewall leads away,
+    into a container, say: there is no listener then, but somebody answers. So while nobody listens a connection is tried
+    now and then, too rarely for a server that comes up to see one, and once more at the deadline.
+    """
+
+    __slots__ = ("_condition", "_connect_at", "_full", "_literal", "_local", "_targets")
 
     def __init__(self, condition: _PortListening, context: Context) -> None:
         super().__init__(context)
         self._condition = condition
         self._literal = is_literal(condition.host)
+        self._local: dict[Address, bool] = {}
+        self._targets: list[Address] = []
+        self._connect_at = context.started + _IN_SPITE_OF_THE_LIST
+        self._full = False
 
     @property
     def may_block(self) -> bool:
         return not self._literal  # the name service answers when it likes
 
+    def look(self, now: Nanoseconds) -> Verdict:
+        try:
+            addresses = resolve(self._condition.host, self._condition.port)
+        except OSError as error:
+            self._trouble = error.strerror or str(error)
+            return Verdict(False, None, self._context.next_look(now))
+        here = [address for address in addresses if self._is_local(address)]
+        found = self._listeners() if here else None
+        if found is None:
+            self._targets = addresses
+            return super().look(now)
+        answering = [other for other in found if any(other.takes(str(address[1][0])) for address in here)]
+        if any(not other.full for other in answering):
+            return self._held(now)
+        self._full = bool(answering)
+        connect = not answering and (now >= self._connect_at or self._is_last(now))
+        if connect:
+            self._connect_at = now + _IN_SPITE_OF_THE_LIST
+        self._targets = [address for address in addresses if connect or address not in here]
+        verdict = super().look(now)
+        if verdict.holds:
+            return verdict
+        if len(here) == len(addresses):
+            self._trouble = _refusal(answering, found)
+        return verdict._replace(again=earliest(verdict.again, self._context.next_look(now)))
+
+    @property
+    def undecided(self) -> bool:
+        return self._full or super().undecided
+
+    def _listeners(self) -> list[Socket] | None:
+        """Who listens at the port, as far as the system tells. It does not where no descriptor is left to ask by."""
+        try:
+            return listeners(self._condition.port) if listeners_are_known() else None
+        except OSError:
+            return None
+
+    def _is_local(self, address: Address) -> bool:
+        if address not in self._local:
+            self._local[address] = is_local(address)
+        return self._local[address]
+
+    def _is_last(self, now: Nanoseconds) -> bool:
+        return self._context.deadline is not None and now >= self._context.deadline
+
     def addresses(self) -> Sequence[Address]:
-        return resolve(self._condition.host, self._condition.port)
+        return self._targets
+
+    def socket_for(self, address: Address) -> socket.socket:
+        """One with a port of its own already: TCP could else connect the port that is asked for to itself.
+
+        The kernel gives a client any port that is free, so once in some 30,000 attempts the very one at which nobody
+        listens yet. That would not only look like an answer: it would keep the port from its server for a minute.
+        """
+        for _ in range(3):
+            sock = super().socket_for(address)
+            if not self._local.get(address):
+                return sock
+            try:
+                sock.bind(("", 0))
+                if sock.getsockname()[1] != self._condition.port:
+                    return sock
+            except BaseException:
+                sock.close()
+                raise
+            sock.close()
+        raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))  # no port but this one: nobody listens at it
 
     def value(self) -> object:
         return self._condition.port
 
+    def objection(self) -> str:
+        if not is_loopback(self._condition.host):
+            return ""
+        return self._context.objection_to_port(self._condition.port)
+
     def explain(self) -> Sequence[str]:
-        return describe_holders(self._condition.port) if self._literal else ()
+        if not any(self._local.values()):
+            return ()
+        return describe_holders(self._condition.port, leave_out_own_reservations=True)
+
+
+def _refusal(answering: Sequence[Socket], found: Sequence[Socket]) -> str:
+    """What a client would see, and why."""
+    if answering:
+        return "its queue of connections is full: it accepts none"
+    refused = os.strerror(errno.ECONNREFUSED).lower()
+    elsewhere = sorted({other.address for other in found})
+    return f"{refused}: there is a listener on {' and '.join(elsewhere)} alone" if elsewhere else refused
 
 
 class _UnixSocketListening(Condition[Path]):
@@ -210,12 +166,13 @@ class _UnixSocketListening(Condition[Path]):
         return _UnixSocketWatch(self.path, context)
 
 
-class _UnixSocketWatch(_ConnectWatch):
-    __slots__ = ("_path",)
+class _UnixSocketWatch(ConnectWatch):
+    __slots__ = ("_path", "_server")
 
     def __init__(self, path: Path, context: Context) -> None:
         super().__init__(context)
         self._path = path
+        self._server = 0
 
     def addresses(self) -> Sequence[Address]:
         return [(socket.AF_UNIX, str(self._path))]
@@ -223,12 +180,24 @@ class _UnixSocketWatch(_ConnectWatch):
     def value(self) -> object:
         return self._path
 
+    def accepted(self, connection: socket.socket) -> None:
+        if hasattr(socket, "SO_PEERCRED"):  # of a socket that listens: who called listen()
+            self._server = struct.unpack_from("=i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+    def objection(self) -> str:
+        return self._context.objection_to_process(self._server)
+
 
 def port_listening(port: int, host: str = "localhost") -> Condition[int]:
     """Holds when a TCP server accepts connections at *port*; its value is the port.
 
-    It connects and hangs up at once, never blocks, and is not fooled by a connection of the port to itself. It does not
-    say *who* accepts.
+    Of this machine's own addresses the kernel's list of listeners is asked: a look makes no connection, so a server sees
+    nothing of it, and costs some 50 us. While the list shows no listener a connection is tried all the same every 250 ms and at
+    the deadline, as a rule of the firewall may lead to a server elsewhere. A listener whose queue is full does not count.
+
+    At other hosts, and on systems without such a list, a look connects and hangs up at once, without ever blocking. A
+    server that does not accept fills its queue with the connections of such looks. Neither is fooled by a connection of
+    the port to itself. It does not say *who* accepts: :func:`waitkit.who_holds` does.
 
     Args:
         port: from 1 to 65535.
@@ -243,6 +212,9 @@ def port_listening(port: int, host: str = "localhost") -> Condition[int]:
 def unix_socket_listening(path: str | os.PathLike[str]) -> Condition[Path]:
     """Holds when a server accepts connections at a unix stream socket; its value is the path.
 
+    A look connects and hangs up at once, without ever blocking. A server that does not accept fills its queue with the
+    connections of looks, and no longer counts when it is full.
+
     Args:
         path: of the socket; a relative one counts from the working directory of now. At most about 107 bytes: longer
             ones the system refuses.
@@ -254,6 +226,6 @@ def unix_socket_listening(path: str | os.PathLike[str]) -> Condition[Path]:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
     absolute = os.path.abspath(path)
-    if len(os.fsencode(absolute)) > 107:
-        raise ValueError(f"path={absolute!r} is too long for a unix socket: at most 107 bytes")
+    if len(os.fsencode(absolute)) > LONGEST_PATH:
+        raise ValueError(f"path={absolute!r} is too long for a unix socket: at most {LONGEST_PATH} bytes")
     return _UnixSocketListening(Path(absolute))

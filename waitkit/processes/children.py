@@ -6,18 +6,34 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from waitkit.processes.output import Output
+from waitkit.conditions.processes import ProcessExited
+from waitkit.engine.locks import ForkSafeLock
+from waitkit.ground.durations import SECOND
+from waitkit.ground.settings import scaled
+from waitkit.processes import tree
+from waitkit.processes.guardian import Guarded, announce_self, pipe_for_child
+from waitkit.processes.output import Output, Sink
 from waitkit.processes.ready_event import ReadyEvent, ReadySignalled
+from waitkit.processes.surroundings import Surroundings, environment_for, popen_options
+from waitkit.waits.drivers import block
+from waitkit.waits.scopes import outside_scopes
+from waitkit.waits.wait import Wait
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["KILL", "CallableChild", "Child", "ProgramChild", "kill_session", "send"]
+__all__ = ["CallableChild", "Child", "ProgramChild"]
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+#: In so many seconds no machine gives away all numbers there are (32,768 at least) and begins anew.
+_YOUNG = 0.5
+_FEW = 100
 
 
 class Child(Protocol):
@@ -25,9 +41,7 @@ class Child(Protocol):
 
     name: str
     output: Output
-
-    @property
-    def pid(self) -> int: ...
+    identity: Identity
 
     @property
     def process(self) -> Any:
@@ -44,29 +58,186 @@ class Child(Protocol):
         """Give back what it held in this process, once it is gone."""
 
 
+class Identity:
+    """Just this process and its tree, whoever may get its number later."""
+
+    __slots__ = ("_born", "_lock", "_pidfd", "guarded", "pid")
+
+    def __init__(self, pid: int, guarded: Guarded) -> None:
+        self.pid = pid
+        self.guarded = guarded
+        self._born = time.monotonic()
+        # Guards the pidfd: closed by one thread, its number could be another process's when the next one sends.
+        self._lock = ForkSafeLock()
+        self._pidfd: int | None = None
+        if hasattr(os, "pidfd_open"):
+            try:
+                self._pidfd = os.pidfd_open(pid)
+            except OSError:  # an old kernel, or somebody has reaped it already
+                pass
+        guarded.started(pid)
+
+    def send(self, number: int) -> None:
+        """Send it a signal; nothing happens where it has just ended."""
+        with self._lock:
+            try:
+                if self._pidfd is not None:
+                    signal.pidfd_send_signal(self._pidfd, number)
+                elif not hasattr(os, "pidfd_open"):
+                    os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
+
+    def members(self) -> dict[int, tree.Facts]:
+        """The living processes of its tree."""
+        return tree.members(self.guarded.root, self._candidates())
+
+    def _candidates(self) -> list[int] | None:
+        """Who can be a descendant of a young process: those who got their number after it. ``None``: anybody."""
+        if time.monotonic() - self._born > _YOUNG:
+            return None
+        last = tree.last_pid()
+        return list(range(self.pid + 1, last + 1)) if self.pid <= last <= self.pid + _FEW else None
+
+    def kill_tree(self) -> dict[int, tree.Facts]:
+        """Kill it and all of its tree. Returns whom; they may take a moment to be gone."""
+        if not os.path.isdir("/proc/self"):
+            self.send(KILL)
+            _kill_session(self.pid)
+            return {}
+        return tree.kill_members(self.guarded.root, self._candidates())
+
+    def close(self) -> None:
+        """Its tree is gone."""
+        self.guarded.gone()
+        with self._lock:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+
+
+def _kill_session(session: int) -> None:
+    """Where there is no ``/proc``: kill what stayed in the session, until nobody is new."""
+    import psutil
+
+    before: set[int] = set()
+    while True:
+        members = set()
+        for pid in psutil.pids():
+            try:
+                if pid != session and os.getsid(pid) == session:
+                    members.add(pid)
+                    os.kill(pid, KILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+        if members <= before:
+            return
+        before |= members
+
+
+class _Streams:
+    """The pipes of the two output streams: our ends, and those of the child."""
+
+    def __init__(self) -> None:
+        self.ours: list[int] = []
+        self.theirs: list[int] = []
+        try:
+            for _ in range(2):
+                reader, writer = os.pipe()
+                self.ours.append(reader)
+                self.theirs.append(writer)
+        except BaseException:
+            self.close()
+            raise
+
+    def close_theirs(self) -> None:
+        while self.theirs:
+            os.close(self.theirs.pop())
+
+    def close(self) -> None:
+        self.close_theirs()
+        while self.ours:
+            os.close(self.ours.pop())
+
+    def read_by(self, sink: Sink | None) -> Output:
+        """Begin to read; the descriptors are the output's from now on."""
+        ours, self.ours = self.ours, []
+        return Output(ours[0], ours[1], sink)
+
+
+class _OurStreams(_Streams):
+    """Our own output streams, which the child writes to itself; there is nothing to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pipes, self.theirs = self.theirs, []
+        for fd in pipes:
+            os.close(fd)
+        for number in (1, 2):
+            try:
+                self.theirs.append(os.dup(number))
+            except OSError:  # it is closed here
+                self.theirs.append(os.open(os.devnull, os.O_WRONLY))
+
+
+def _reap(process: Any) -> None:
+    """Wait for a child that was killed, so that no zombie stays."""
+    with outside_scopes():
+        block(Wait(ProcessExited(process), scaled(10 * SECOND)))
+
+
 class ProgramChild:
     """A program, started from its arguments."""
 
-    def __init__(self, argv: Sequence[str], env: Mapping[str, str] | None, cwd: str | None) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        surroundings: Surroundings,
+        additions: Mapping[str, str],
+        sink: Sink | None,
+        *,
+        passed_through: bool = False,
+    ) -> None:
         self.name = os.path.basename(argv[0])
-        environment = dict(os.environ if env is None else env)
-        # A Python child would otherwise keep its output to itself until 8 KiB have gathered.
-        environment.setdefault("PYTHONUNBUFFERED", "1")
-        self._process = subprocess.Popen(
-            argv,
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert self._process.stdout is not None and self._process.stderr is not None
-        self.output = Output(_detached(self._process.stdout), _detached(self._process.stderr))
+        guarded = Guarded()
+        environment = environment_for(surroundings.env, {**additions, guarded.name: ""})
+        if not passed_through:
+            # A Python child would otherwise keep its output to itself until 8 KiB have gathered.
+            environment.setdefault("PYTHONUNBUFFERED", "1")
+        streams = None
+        try:
+            streams = _OurStreams() if passed_through else _Streams()
+            options = popen_options(surroundings, guarded.root.mark)
+            with guarded:
+                self._process = subprocess.Popen(
+                    argv,
+                    env=environment,
+                    cwd=surroundings.cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=streams.theirs[0],
+                    stderr=streams.theirs[1],
+                    start_new_session=True,
+                    **options,
+                )
+            streams.close_theirs()
+            self.identity = Identity(self._process.pid, guarded)
+            self.output = streams.read_by(sink)
+        except BaseException:
+            self._abandon(streams, guarded)
+            raise
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+    def _abandon(self, streams: _Streams | None, guarded: Guarded) -> None:
+        if streams is not None:
+            streams.close()
+        process = getattr(self, "_process", None)
+        if process is not None:
+            process.kill()
+            tree.kill_members(guarded.root)
+            _reap(process)
+        identity = getattr(self, "identity", None)
+        if identity is not None:
+            identity.close()
+        guarded.gone()
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -80,6 +251,7 @@ class ProgramChild:
         return self._process.poll()
 
     def release(self) -> None:
+        self.identity.close()
         self.output.finish()
 
 
@@ -87,27 +259,39 @@ class CallableChild:
     """A Python callable in a process of its own."""
 
     def __init__(
-        self, target: Callable[..., object], args: Sequence[object], start_method: str, *, event: bool
+        self,
+        target: Callable[..., object],
+        args: Sequence[object],
+        start_method: str,
+        surroundings: Surroundings,
+        additions: Mapping[str, str],
+        sink: Sink | None,
+        *,
+        event: bool,
     ) -> None:
         import multiprocessing
 
         self.name = getattr(target, "__name__", type(target).__name__)
+        self._start_method = start_method
         context: Any = multiprocessing.get_context(start_method)
-        ours: list[Connection] = []
-        theirs: list[Connection | None] = []
-        for wanted in (True, True, event):
-            if wanted:
-                receiver, sender = context.Pipe(duplex=False)
-                ours.append(receiver)
-                theirs.append(sender)
-            else:
-                theirs.append(None)
-        self._process = context.Process(target=_run_in_child, args=(target, args, *theirs), name=self.name)
+        guarded = Guarded()
+        lent: list[Connection] = []
+        streams = None
+        self._process: Any = None
+        self._ready_pipe: Connection | None = None
         try:
+            streams = _Streams()
+            setup = _Setup(surroundings, {**additions, guarded.name: ""}, guarded.root.mark, streams, lent)
+            ready = None
+            if event:
+                self._ready_pipe, ready = context.Pipe(duplex=False)
+                lent.append(ready)
+            self._process = context.Process(target=_run_in_child, args=(target, args, setup, ready), name=self.name)
             self._process.start()
+            self.identity = Identity(self._process.pid, guarded)
+            self.output = streams.read_by(sink)
         except BaseException as error:
-            for receiver in ours:
-                receiver.close()
+            self._abandon(streams, guarded)
             if "pickle" in f"{type(error).__name__} {error}".lower():
                 error.add_note(
                     f"a child started by {start_method!r} gets its callable by pickle: give a function at the top of a "
@@ -115,18 +299,23 @@ class CallableChild:
                 )
             raise
         finally:
-            for sender in theirs:
-                if sender is not None:
-                    sender.close()
-        self.output = Output(_detached(ours[0]), _detached(ours[1]))
-        self._ready_pipe = ours[2] if event else None
-        self._ready = ReadySignalled(ours[2]) if event else None
+            for pipe in lent:
+                pipe.close()
+        self._ready = None if self._ready_pipe is None else ReadySignalled(self._ready_pipe)
 
-    @property
-    def pid(self) -> int:
-        pid = self._process.pid
-        assert isinstance(pid, int)
-        return pid
+    def _abandon(self, streams: _Streams | None, guarded: Guarded) -> None:
+        if streams is not None:
+            streams.close()
+        if self._ready_pipe is not None:
+            self._ready_pipe.close()
+        if self._process is not None and self._process.pid is not None:
+            self._process.kill()
+            tree.kill_members(guarded.root)
+            _reap(self._process)
+        identity = getattr(self, "identity", None)
+        if identity is not None:
+            identity.close()
+        guarded.gone()
 
     @property
     def process(self) -> Any:
@@ -140,77 +329,64 @@ class CallableChild:
         code: int | None = self._process.exitcode
         return code
 
+    def never_ran(self) -> bool:
+        """Whether it ended as a spawned child does whose main module starts processes while it is imported."""
+        return self._start_method != "fork" and self.exit_code() == 1 and not self.output.stdout + self.output.stderr
+
     def release(self) -> None:
+        self.identity.close()
         self.output.finish()
         if self._ready_pipe is not None:
             self._ready_pipe.close()
 
 
+class _Setup:
+    """What a callable's process does before it runs the callable; it is pickled on its way there.
+
+    The pipes are added to *lent*: the parent closes them when the child has been started.
+    """
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        additions: Mapping[str, str],
+        mark: int,
+        streams: _Streams,
+        lent: list[Connection],
+    ) -> None:
+        from multiprocessing.connection import Connection
+
+        self.surroundings = surroundings
+        self.additions = additions
+        self.mark = mark
+        self.streams: list[Connection] = []
+        while streams.theirs:
+            self.streams.insert(0, Connection(streams.theirs.pop(), readable=False))
+            lent.append(self.streams[0])
+        fd = pipe_for_child()
+        self.announcement = None if fd is None else Connection(fd, readable=False)
+        if self.announcement is not None:
+            lent.append(self.announcement)
+
+    def run(self) -> None:
+        for pipe, number, name in zip(self.streams, (1, 2), ("stdout", "stderr"), strict=True):
+            os.dup2(pipe.fileno(), number)
+            pipe.close()
+            # A new stream: a forked child may have inherited one that leads elsewhere, or holds what the parent wrote.
+            setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+        if hasattr(os, "setsid"):
+            os.setsid()
+        if self.announcement is not None:
+            announce_self(self.announcement.fileno(), self.mark)
+            self.announcement.close()
+        self.surroundings.enter(self.additions)
+
+
 def _run_in_child(
-    target: Callable[..., object],
-    args: Sequence[object],
-    stdout: Connection,
-    stderr: Connection,
-    ready: Connection | None,
+    target: Callable[..., object], args: Sequence[object], setup: _Setup, ready: Connection | None
 ) -> None:
-    if hasattr(os, "setsid"):
-        os.setsid()
-    for pipe, number, name in ((stdout, 1, "stdout"), (stderr, 2, "stderr")):
-        os.dup2(pipe.fileno(), number)
-        pipe.close()
-        # A new stream: a forked child may have inherited one that leads elsewhere, or holds what the parent wrote.
-        setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
+    setup.run()
     if ready is None:
         target(*args)
     else:
         target(*args, ready_event=ReadyEvent(ready))
-
-
-def _detached(pipe: Any) -> int:
-    """The descriptor of a pipe or connection, now ours to close."""
-    fd = os.dup(pipe.fileno())
-    pipe.close()
-    return fd
-
-
-def send(pid: int, number: int) -> None:
-    """Send a signal to a process that is ours; nothing happens where it has just ended."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def kill_session(child: Child) -> None:
-    """Kill a child and all that stayed in its session, whatever group they moved to; nothing happens where all are gone."""
-    if child.exit_code() is None:
-        send(child.pid, KILL)  # also before it has made its session
-    if not hasattr(os, "getsid"):
-        return
-    before: set[int] = set()
-    while True:
-        # A process that forks while we go through the list has a child we have not seen: go on until nobody is new. Those
-        # killed before may still be listed, as zombies.
-        members = _members_of_session(child.pid)
-        for pid in members:
-            try:
-                os.kill(pid, KILL)
-            except (ProcessLookupError, PermissionError):
-                pass  # it has ended meanwhile; it became another user's, which is not ours to end
-        if members <= before:
-            return
-        before |= members
-
-
-def _members_of_session(session: int) -> set[int]:
-    """The processes of a session, without its leader."""
-    import psutil
-
-    members = set()
-    for pid in psutil.pids():
-        try:
-            if pid != session and os.getsid(pid) == session:
-                members.add(pid)
-        except (ProcessLookupError, PermissionError):
-            pass
-    return members

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Final
+from typing import Final, Literal, Protocol, TypeAlias
 
 from waitkit.engine.descriptors import DescriptorSubscription, watch_descriptor
 from waitkit.engine.signals import Signal
 
-__all__ = ["Output", "Stream"]
+__all__ = ["Output", "Sink", "Stream", "StreamName"]
+
+StreamName: TypeAlias = Literal["stdout", "stderr"]
+
+
+class Sink(Protocol):
+    """Takes what was read, with the name of the stream. It must not block, nor run code of the user."""
+
+    def __call__(self, stream: str, chunk: bytes, /) -> None: ...
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+
 
 _CHUNK: Final = 65_536
 _KEPT: Final = 262_144
@@ -22,7 +34,7 @@ class Stream:
     child has written, and once more when the child is gone.
     """
 
-    def __init__(self, name: str, fd: int) -> None:
+    def __init__(self, name: str, fd: int, sink: Sink | None = None) -> None:
         #: ``"stdout"`` or ``"stderr"``
         self.name = name
         #: notified when something was read, and at the end
@@ -32,7 +44,11 @@ class Stream:
         self._dropped = 0
         self._fd: int | None = fd
         self._subscription: DescriptorSubscription | None = None
+        self._sink = sink
         os.set_blocking(fd, False)
+
+    def start(self) -> None:
+        """Begin to read."""
         self._listen()
 
     def _listen(self) -> None:
@@ -59,6 +75,8 @@ class Stream:
                     self._close()
                     return False
                 self._kept += chunk
+                if self._sink is not None:
+                    self._sink(self.name, chunk)
                 surplus = len(self._kept) - _KEPT
                 if surplus > 0:
                     del self._kept[:surplus]
@@ -96,6 +114,11 @@ class Stream:
         with self._lock:
             return self._dropped + len(self._kept)
 
+    def snapshot(self) -> tuple[str, int]:
+        """The text, and how much has been written up to its end."""
+        with self._lock:
+            return self.text(), self.size
+
     def text(self) -> str:
         """What is kept, as text, all written so far included; bytes that are no UTF-8 are replaced."""
         with self._lock:
@@ -106,8 +129,19 @@ class Stream:
 class Output:
     """What a process wrote to its two streams, as far as it is kept: the last 256 KiB of each."""
 
-    def __init__(self, stdout: int, stderr: int) -> None:
-        self._streams = (Stream("stdout", stdout), Stream("stderr", stderr))
+    def __init__(self, stdout: int, stderr: int, sink: Sink | None = None) -> None:
+        self._sink = sink
+        self._streams = (Stream("stdout", stdout, sink), Stream("stderr", stderr, sink))
+        try:
+            for stream in self._streams:
+                stream.start()
+        except BaseException:
+            self.finish()
+            raise
+
+    def streams(self, name: StreamName | None) -> tuple[Stream, ...]:
+        """The stream of this name, or both."""
+        return tuple(stream for stream in self._streams if name in (None, stream.name))
 
     @property
     def stdout(self) -> str:
@@ -136,6 +170,8 @@ class Output:
         """Take what is left of both streams, and stop reading."""
         for stream in self._streams:
             stream.finish()
+        if self._sink is not None:
+            self._sink.finish()
 
 
 Output.__module__ = "waitkit"

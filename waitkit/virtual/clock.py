@@ -16,20 +16,18 @@ The rules, each of which a test holds it to:
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
 import threading
 import time
-from _thread import allocate_lock
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from waitkit.engine.parking import Place
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitkitError
+from waitkit.virtual.turns import Seat, Turns
 
-__all__ = ["Crew", "Seat", "VirtualClock", "VirtualClockError", "VirtualDeadlock"]
+__all__ = ["VirtualClock", "VirtualClockError", "VirtualDeadlock"]
 
 #: Real time, whatever is done to the module ``time`` later.
 real_now: Final = time.monotonic_ns
@@ -47,69 +45,19 @@ for _public in (VirtualClockError, VirtualDeadlock):
     _public.__module__ = "waitkit"
 
 
-class Crew:
-    """The threads of an executor: so many pieces of its work can be in progress at a time."""
-
-    __slots__ = ("busy", "size")
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.busy = 0
-
-
-class Seat:
-    """One thread that is parked, ready, or about to take part. It may run when its baton is released."""
-
-    __slots__ = ("_baton", "crew", "due", "error", "place", "thread", "until_parked")
-
-    def __init__(self, thread: int, place: Place | None = None, due: Nanoseconds | None = None) -> None:
-        self.thread = thread
-        #: where it is parked; ``None``: it is not, and never was
-        self.place = place
-        self.due = due
-        #: what it finds when it goes on
-        self.error: BaseException | None = None
-        #: for work of an executor, which is ready only when one of its threads is free
-        self.crew: Crew | None = None
-        #: it waits for so many others to be parked
-        self.until_parked: int | None = None
-        self._baton = allocate_lock()
-        self._baton.acquire()
-
-    def take_turn(self) -> None:
-        """Block until it is this thread's turn."""
-        self._baton.acquire()
-
-    def give_turn(self) -> None:
-        """Let it run."""
-        self._baton.release()
-
-
-class VirtualClock:
-    """A clock of which waitkit's waits see nothing but :class:`waitkit.engine.clock.Clock`; made by ``virtual_clock()``.
-
-    ``_lock`` guards all that follows. It is re-entrant, because a signal handler may wake somebody; it is a leaf but for the
-    lock of the place that a thread rests at, which is taken before it.
-    """
+class VirtualClock(Turns):
+    """A clock of which waitkit's waits see nothing but :class:`waitkit.engine.clock.Clock`; made by ``virtual_clock()``."""
 
     def __init__(self, *, auto: bool, real_things: bool, seed: int | None) -> None:
+        super().__init__()
         self._auto = auto
         self._real_things = real_things
         self.start: Final = random.Random(seed).randrange(10**6 * SECOND, 10**7 * SECOND)  # noqa: S311 - nothing secret
         self._now = self.start
-        self._lock = threading.RLock()
-        self._running: set[int] = set()
-        self._ready: deque[Seat] = deque()
         self._parked: dict[Place, Seat] = {}
         self._due: list[tuple[Nanoseconds, int, Seat]] = []
-        self._sequence = itertools.count()
-        self._members: set[int] = set()
-        self._held = 0
         self._limits: list[Nanoseconds] = []
         self._real_since: Nanoseconds | None = None
-        self._closed = False
-        #: counts everything that happens; where it stands still, nothing does
-        self.progress = 0
         #: called after each jump, with the new instant
         self.on_jump: Callable[[Nanoseconds], None] | None = None
         #: makes the error of a deadlock
@@ -149,8 +97,6 @@ class VirtualClock:
                 self._make_ready(seat)
                 self._go_on()
 
-    # Turns.
-
     def _park(self, seat: Seat) -> None:
         assert seat.place is not None
         self._parked[seat.place] = seat
@@ -164,41 +110,6 @@ class VirtualClock:
             seat.place = None  # its entry among those that are due is dead
         self._ready.append(seat)
 
-    def _leave_turn(self, thread: int) -> None:
-        self._running.discard(thread)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Where nobody runs, let the next one; where nobody is ready, let time pass."""
-        self.progress += 1
-        while not self._running and not self._closed:
-            seat = self._next()
-            if seat is not None:
-                self._run(seat)
-            elif not self._let_time_pass():
-                return
-
-    def _next(self) -> Seat | None:
-        for seat in self._ready:
-            if seat.crew is None or seat.crew.busy < seat.crew.size:
-                self._ready.remove(seat)
-                return seat
-        return None
-
-    def _run(self, seat: Seat) -> None:
-        if seat.crew is not None:
-            seat.crew.busy += 1
-        self._running.add(seat.thread)
-        seat.give_turn()
-
-    def let_another_run(self) -> None:
-        """Give a turn beside those that run but make no progress: one of them may need what a ready one holds."""
-        with self._lock:
-            seat = self._next()
-            if seat is not None:
-                self.progress += 1
-                self._run(seat)
-
     def _interrupted(self, seat: Seat) -> None:
         with self._lock:
             if seat in self._ready:
@@ -207,8 +118,6 @@ class VirtualClock:
                 self._parked.pop(seat.place, None)
                 seat.place = None
             self._running.add(seat.thread)
-
-    # Time.
 
     def _let_time_pass(self) -> bool:
         """Nobody runs and nobody is ready. True where somebody is now."""
@@ -278,74 +187,6 @@ class VirtualClock:
                 self._make_ready(seat)
             return True
 
-    # Those who take part.
-
-    def is_member(self) -> bool:
-        """Whether the calling thread takes part."""
-        return threading.get_ident() in self._members
-
-    def enter(self) -> None:
-        """The calling thread takes part, and runs."""
-        with self._lock:
-            self._members.add(threading.get_ident())
-            self._running.add(threading.get_ident())
-
-    def expect(self, crew: Crew | None = None) -> Seat:
-        """Something will run that takes part: it has its place in the queue from now on."""
-        with self._lock:
-            seat = Seat(-next(self._sequence) - 1)  # no thread yet
-            seat.crew = crew
-            self._ready.append(seat)
-            return seat
-
-    def begin(self, seat: Seat) -> None:
-        """The calling thread is what was expected. Returns when it may run."""
-        here = threading.get_ident()
-        with self._lock:
-            self._members.add(here)
-            if seat.thread in self._running:  # its turn came before it did
-                self._running.discard(seat.thread)
-                self._running.add(here)
-            seat.thread = here
-        seat.take_turn()
-
-    def forget(self, seat: Seat) -> None:
-        """What was expected does not come."""
-        with self._lock:
-            if seat in self._ready:
-                self._ready.remove(seat)
-            else:
-                self._leave_turn(seat.thread)
-
-    def end(self, seat: Seat) -> None:
-        """The calling thread no longer takes part."""
-        with self._lock:
-            if seat.crew is not None:
-                seat.crew.busy -= 1
-            self._members.discard(threading.get_ident())
-            self._leave_turn(threading.get_ident())
-
-    def drop(self, thread: int) -> None:
-        """A thread that took part without having been started inside is no more."""
-        with self._lock:
-            self._members.discard(thread)
-            self._leave_turn(thread)
-
-    def hold(self) -> None:
-        """The calling thread runs, but is not waited for, and time stands still until :meth:`release`."""
-        with self._lock:
-            self._held += 1
-            self._leave_turn(threading.get_ident())
-
-    def release(self) -> None:
-        """End a :meth:`hold`. Returns when it is this thread's turn."""
-        seat = Seat(threading.get_ident())
-        with self._lock:
-            self._held -= 1
-            self._ready.append(seat)
-            self._go_on()
-        seat.take_turn()
-
     def allow_until(self, limit: Nanoseconds) -> None:
         """Time may pass up to this instant, where it does not by itself."""
         with self._lock:
@@ -382,20 +223,10 @@ class VirtualClock:
         with self._lock:
             return [(seat.thread, place) for place, seat in self._parked.items()]
 
-    def running(self) -> list[int]:
-        """The threads whose turn it is."""
-        with self._lock:
-            return [thread for thread in self._running if thread > 0]
-
     @property
     def something_ends(self) -> bool:
         """Whether somebody waits for what is about to happen without him, and needs no time."""
         return any(_is(place, "ends_by_itself") for place in self._parked)
-
-    @property
-    def stalled(self) -> bool:
-        """Whether somebody is ready while another runs."""
-        return bool(self._ready) and bool(self._running)
 
     @property
     def waited_for(self) -> bool:

@@ -28,6 +28,7 @@ class Loops:
 
     def install(self) -> None:
         """Begin. Where asyncio is not imported yet, nobody has a loop; it is imported, as one may be made inside."""
+        from asyncio import get_running_loop
         from asyncio.base_events import BaseEventLoop
 
         original = self._original = BaseEventLoop._run_once  # type: ignore[attr-defined]
@@ -38,6 +39,11 @@ class Loops:
             original(loop)
 
         BaseEventLoop._run_once = run_once  # type: ignore[attr-defined]
+        try:
+            running = get_running_loop()
+        except RuntimeError:
+            return
+        self._adopt(running)  # now, as its next step comes after what is scheduled until then
 
     def _adopt(self, loop: Any) -> None:
         clock = self._clock

@@ -14,7 +14,8 @@ from waitkit.engine.background import REAL
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker, Place
 from waitkit.ground.durations import SECOND
-from waitkit.virtual.clock import Crew, Seat, VirtualClock, VirtualClockError
+from waitkit.virtual.clock import VirtualClock, VirtualClockError
+from waitkit.virtual.turns import Crew, Seat
 
 __all__ = ["Threads"]
 

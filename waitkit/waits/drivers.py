@@ -44,7 +44,7 @@ def _park_between_looks(wait: Wait) -> None:
     parker = Parker(wait)
     wait.arm(parker.unpark)
     while not wait.look():
-        while not parker.park(wait.due) and wait.only_reports():
+        while not parker.park(wait.due) and wait.reports and wait.only_reports():
             pass
 
 
@@ -59,7 +59,7 @@ async def wait_in_loop(wait: Wait) -> Any:
             parker = _LoopParker(loop, wait)
             wait.arm(parker.unpark)
             while not await looker.look():
-                while not await parker.park(wait.due) and wait.only_reports():
+                while not await parker.park(wait.due) and wait.reports and wait.only_reports():
                     pass
         wait.close()
     except BaseException as error:

@@ -1,0 +1,289 @@
+"""``managed_process``: the whole tree ends, whatever its members did to leave it, and however we end ourselves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import children
+import psutil
+import pytest
+from children import LONG, START_METHODS, nothing_left, own_children, program  # noqa: F401
+
+from waitkit import managed_process, wait_for
+from waitkit.processes import guardian, tree
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+STAY = ["sleep", "infinity"]
+
+#: How a program may leave: each line starts a process that has left in this way, and tells its pid.
+WAYS_OUT = {
+    "another group": "set -m; sleep 1000 & echo $!",
+    "another session": "setsid sleep 1000 & echo $!",
+    "another parent": "(sleep 1000 & echo $!)",
+    "a daemon": "(setsid sh -c 'sleep 1000 & echo $!')",
+    "a daemon without environment": "(env -i setsid sh -c 'sleep 1000 & echo $!')",
+    "a daemon without environment and descriptors": "(env -i setsid sh -c 'sleep 1000 <&- 2>&- & echo $!')",
+}
+
+
+def is_living(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    facts = tree.facts_of(pid)
+    return facts is not None and facts.living
+
+
+@contextmanager
+def ended_afterwards(pids: list[int]) -> Iterator[None]:
+    """End processes that a test meant to be ended, whatever it found."""
+    try:
+        yield
+    finally:
+        for pid in pids:
+            if is_living(pid):
+                children.end(pid)
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_descendant_that_left(way: str) -> None:
+    """What a program has started is gone when the block is left, however it left the program."""
+    pids: list[int] = []
+    with ended_afterwards(pids):
+        with managed_process(["bash", "-c", WAYS_OUT[way] + "; exec sleep 1000"]) as process:
+            pids.append(int(process.wait_for_output(r"(\d+)\n", LONG)[1]))
+            assert is_living(pids[0])
+        assert not is_living(pids[0])
+
+
+def daemonize_twice(*, ready_event: object) -> None:
+    """Fork twice, leave the session, close all descriptors; the grandchild stays, and no environment tells of it."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.write(writing, str(os.getpid()).encode())
+            os.closerange(0, 100)
+            signal.pause()
+        os._exit(0)
+    os.wait()
+    print(os.read(reading, 100).decode())
+    ready_event.set()  # type: ignore[attr-defined]
+    signal.pause()
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_daemon_of_a_callable(method: str) -> None:
+    """A daemon that a callable forked is gone with it, though it runs no program of its own that could carry a name."""
+    pids: list[int] = []
+    with ended_afterwards(pids):
+        with managed_process(daemonize_twice, ready="event", start_method=method) as process:
+            pids.append(int(process.wait_for_output(r"(\d+)\n", LONG)[1]))
+            assert is_living(pids[0])
+        assert not is_living(pids[0])
+
+
+def test_program_that_daemonizes_itself() -> None:
+    """A program whose first process ends at once, and whose daemon goes on, is gone when the block is left."""
+    pids: list[int] = []
+    with ended_afterwards(pids):
+        with managed_process(["sh", "-c", "env -i setsid sh -c 'sleep 1000 & echo $!' & "]) as process:
+            wait_for(process.exited, LONG)
+            pids.append(int(wait_for(lambda: process.output.stdout, LONG)))
+            assert is_living(pids[0])
+        assert not is_living(pids[0])
+
+
+def test_others_are_left_alone() -> None:
+    """Neither another managed process, nor a child of ours that is none, ends with a tree that is killed."""
+    other = subprocess.Popen(STAY, start_new_session=True)
+    try:
+        with managed_process(STAY) as neighbour:
+            with managed_process(STAY):
+                pass
+            with managed_process(["true"]) as short:
+                wait_for(short.exited, LONG)
+            assert neighbour.exit_code is None
+            assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_number_that_was_given_to_another_process() -> None:
+    """A process that has got the number of a root, or of a member, since is not taken for it."""
+    stranger = subprocess.Popen(["sleep", "infinity"], start_new_session=True)
+    try:
+        facts = tree.facts_of(stranger.pid)
+        assert facts is not None
+        reused = tree.Root(tree.new_mark(), stranger.pid, facts.start - 1)
+        assert tree.members(reused) == {}
+        facts.start -= 1
+        tree._kill(stranger.pid, facts)
+        assert stranger.poll() is None
+        assert set(tree.members(tree.Root(tree.new_mark(), stranger.pid, facts.start + 1))) == {stranger.pid}
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_tree_in_a_tree() -> None:
+    """A member that manages processes of its own goes with all of them, those that left included."""
+    code = f"""
+        import os, sys
+        sys.path[:0] = {sys.path!r}
+        from waitkit import managed_process
+        inner = managed_process(["bash", "-c", {WAYS_OUT["a daemon without environment"]!r} + "; exec sleep 1000"])
+        inner.start()
+        print(inner.wait_for_output(r"(\\d+)\\n")[1], inner.pid)
+        inner.exited.__await__  # it stays
+        import signal
+        signal.pause()
+    """
+    pids: list[int] = []
+    with ended_afterwards(pids):
+        with managed_process([sys.executable, "-c", textwrap.dedent(code)], stop_timeout=0) as process:
+            found = process.wait_for_output(r"(\d+) (\d+)\n", LONG)
+            pids += [int(found[1]), int(found[2])]
+            assert all(map(is_living, pids))
+        assert not any(map(is_living, pids))
+
+
+SUPERVISOR = """
+import os, signal, sys
+sys.path[:0] = {path!r}
+from waitkit import managed_process
+import children
+
+if __name__ == "__main__":
+    way = sys.argv[1]
+    program = managed_process(["bash", "-c", sys.argv[2] + "; exec sleep 1000"], stop_timeout=60).start()
+    print(program.wait_for_output(r"(\\d+)\\n")[1], program.pid)
+    for method in sys.argv[3:]:
+        one = managed_process(children.start_grandchild, ready="event", start_method=method).start()
+        print(one.wait_for_output(r"(\\d+)\\n")[1], one.pid)
+    print("all", flush=True)
+    signal.pause()
+"""
+
+
+def supervisor(tmp_path: Path, *arguments: str) -> tuple[subprocess.Popen[str], list[int]]:
+    """A program that manages processes, and the pids of those."""
+    script = tmp_path / "supervisor.py"
+    script.write_text(SUPERVISOR.format(path=sys.path))
+    running = subprocess.Popen([sys.executable, script, *arguments], stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    pids: list[int] = []
+    with running.stdout as lines:
+        for line in lines:
+            if line == "all\n":
+                return running, pids
+            pids += map(int, line.split())
+    raise AssertionError("the supervisor did not get so far")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_parent_that_is_killed(number: signal.Signals, tmp_path: Path) -> None:
+    """A program that is killed leaves nothing of its managed processes behind, with their daemons, and no guardian."""
+    running, pids = supervisor(tmp_path, "x", WAYS_OUT["a daemon without environment"], *START_METHODS)
+    helpers = [child.pid for child in psutil.Process(running.pid).children() if child.pid not in pids]
+    with ended_afterwards([*pids, *helpers]):
+        assert len(pids) == 8
+        running.send_signal(number)
+        wait_for(running, LONG)
+        wait_for(lambda: not any(map(is_living, [*pids, *helpers])), LONG)
+
+
+def test_guardian_that_is_killed(tmp_path: Path) -> None:
+    """A guardian that somebody kills is replaced, and the next one knows what there is to guard."""
+    running, pids = supervisor(tmp_path, "x", WAYS_OUT["another session"])
+
+    def guardians() -> list[int]:
+        return [
+            child.pid
+            for child in psutil.Process(running.pid).children()
+            if is_living(child.pid) and "tree.py" in str(child.cmdline())
+        ]
+
+    with ended_afterwards(pids):
+        (first,) = guardians()
+        os.kill(first, signal.SIGKILL)
+        (second,) = wait_for(lambda: [pid for pid in guardians() if pid != first], LONG)
+        running.kill()
+        wait_for(running, LONG)
+        wait_for(lambda: not any(map(is_living, [*pids, second])), LONG)
+
+
+def test_parent_killed_during_the_launch(tmp_path: Path) -> None:
+    """A program that is killed before it could note what it has just started leaves that behind neither."""
+    code = """
+        import os, signal, sys
+        sys.path[:0] = {path!r}
+        from waitkit import managed_process
+        from waitkit.processes import children as launching
+        import children
+
+        def die(pid, guarded):
+            print(pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        if __name__ == "__main__":
+            if sys.argv[1] == "program":
+                process = managed_process(["sleep", "1000"])
+            else:
+                process = managed_process(children.stay, start_method=sys.argv[1])
+            launching.Identity = die
+            process.start()
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code).format(path=sys.path))
+    for kind in ("program", *START_METHODS):
+        running = subprocess.Popen([sys.executable, script, kind], stdout=subprocess.PIPE, text=True)
+        assert running.stdout is not None
+        with running.stdout as lines:
+            pid = int(lines.readline())
+        wait_for(running, LONG)
+        with ended_afterwards([pid]):
+            wait_for(lambda pid=pid: not is_living(pid), LONG, message=f"the end of the {kind}")
+
+
+def test_guardian_ends_when_there_is_nothing_to_guard() -> None:
+    """A program that manages nothing any more has no guardian after a while, and a new one when it needs it."""
+    with managed_process(["true"]):
+        first = guardian._guardian._pid
+        assert is_living(first)
+    wait_for(lambda: not psutil.pid_exists(first), LONG)  # reaped, too
+    with managed_process(["true"]):
+        second = guardian._guardian._pid
+        assert second != first
+        assert is_living(second)
+
+
+def test_forked_child_of_ours_does_not_keep_the_guardian_waiting(tmp_path: Path) -> None:
+    """A fork of ours that lives on does not keep the guardian from noticing that we were killed."""
+    code = """
+        import os, signal, sys
+        sys.path[:0] = {path!r}
+        from waitkit import managed_process
+        process = managed_process(["sleep", "1000"]).start()
+        if (other := os.fork()) == 0:
+            signal.pause()
+        print(process.pid, other, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    running = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code).format(path=sys.path)], stdout=subprocess.PIPE, text=True
+    )
+    assert running.stdout is not None
+    with running.stdout as lines:
+        pid, other = map(int, lines.readline().split())
+    wait_for(running, LONG)
+    with ended_afterwards([pid, other]):
+        wait_for(lambda: not is_living(pid), LONG)
+        assert is_living(other)

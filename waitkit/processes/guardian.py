@@ -1,0 +1,244 @@
+"""The guardian: one small process that outlives this one for a moment, and kills what it has left behind.
+
+It reads a pipe whose other side is here. However this process ends, ``kill -9`` included, the kernel closes that side, and the
+guardian kills every tree it was told of and not told to forget. It is started with the first managed process, while that
+one starts, ends by itself when there has been nothing to guard for a while, and is replaced where somebody kills it.
+
+``PR_SET_PDEATHSIG`` would not do: it is tied to the *thread* that started a child, and reaches the child alone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import Final, Self
+
+from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
+from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.locks import ForkSafeLock
+from waitkit.processes import tree
+
+__all__ = ["Guarded", "announce_self", "pipe_for_child"]
+
+_FIT_INTO_A_PIPE: Final = 64  # lines of at most 64 bytes
+
+
+class _Guardian:
+    """This process's side. ``_lock`` guards everything; nothing is called under it but the system."""
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._lines: dict[int, bytes] = {}
+        self._writer: int | None = None
+        self._pid = 0
+        self._pidfd: int | None = None
+        self._watching: DescriptorSubscription | None = None
+
+    def tell(self, mark: int, line: bytes) -> None:
+        """Have a tree guarded, or what is known of it replaced."""
+        with self._lock:
+            self._lines[mark] = line
+            self._say(line)
+
+    def forget(self, mark: int) -> None:
+        """A tree is gone."""
+        with self._lock:
+            if self._lines.pop(mark, None) is not None and self._writer is not None:
+                self._say(b"-%d\n" % mark)
+
+    def duplicate(self) -> int | None:
+        """Another descriptor of the pipe, for a child that tells of itself."""
+        with self._lock:
+            return None if self._writer is None else os.dup(self._writer)
+
+    def _say(self, line: bytes) -> None:
+        try:
+            if self._writer is None:
+                self._start()
+            elif self._writer is not None:
+                os.write(self._writer, line)
+        except BrokenPipeError:  # it has ended; those still to be guarded are told to the next one
+            self._close()
+            if self._lines:
+                self._start()
+
+    def _start(self) -> None:
+        """Start the guardian, and tell it of all trees. What we write waits in the pipe until it reads."""
+        program = tree.__file__
+        if not (
+            sys.executable and hasattr(os, "posix_spawn") and os.path.isfile(program) and os.path.isdir("/proc/self")
+        ):
+            return  # an interpreter in another program, or in an archive
+        reader, writer = os.pipe()
+        actions = [
+            (os.POSIX_SPAWN_DUP2, reader, 0),
+            (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ]
+        argv = [sys.executable, "-I", "-S", program, "0"]
+        lines = list(self._lines.values())
+        # What fits into any pipe is there before its reader is: no moment in which we could be killed with nothing told.
+        for line in lines[:_FIT_INTO_A_PIPE]:
+            os.write(writer, line)
+        try:
+            self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
+        except NotImplementedError:  # a C library that cannot give it a session of its own
+            os.close(writer)
+            return
+        except BaseException:
+            os.close(writer)
+            raise
+        finally:
+            os.close(reader)
+        self._writer = writer
+        for line in lines[_FIT_INTO_A_PIPE:]:
+            os.write(writer, line)
+        try:
+            self._pidfd = os.pidfd_open(self._pid)
+            self._watching = watch_descriptor(self._pidfd, self._ended)
+        except (OSError, CannotStart, AttributeError):
+            pass  # its end is then noticed at the next write
+
+    def _ended(self) -> None:
+        """It has ended: by itself, when there was nothing to guard for a while, or because somebody killed it."""
+        with self._lock:
+            self._close()
+            if self._lines:
+                self._start()
+
+    def _close(self) -> None:
+        if self._watching is not None:
+            self._watching.close()
+        for fd in (self._writer, self._pidfd):
+            if fd is not None:
+                os.close(fd)
+        self._writer = self._pidfd = self._watching = None
+        if self._pid:
+            try:
+                os.waitpid(self._pid, os.WNOHANG)
+            except ChildProcessError:
+                pass  # somebody who reaps all children has reaped it
+            self._pid = 0
+
+    def inherit(self) -> None:
+        """In a forked child: the trees are the parent's, and our copy of the pipe would keep it from being noticed."""
+        for fd in (self._writer, self._pidfd):
+            if fd is not None:
+                os.close(fd)
+
+
+_guardian = _Guardian()
+
+
+@on_fork_in_child
+def _reset() -> None:
+    global _guardian
+    inherited, _guardian = _guardian, _Guardian()
+    inherited.inherit()
+
+
+class _Marking:
+    """Our own mark, while we lend it to a child that is being started.
+
+    A limit belongs to the whole process, so what another thread starts in this moment gets the mark as well: it is taken off
+    again. ``_lock`` lets one thread at a time do this; it is held over the start of a program.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self.before: int | None = None
+
+    def begin(self, mark: int) -> None:
+        self._lock.__enter__()
+        self.before = tree.mark(0, mark)
+
+    def end(self) -> None:
+        self.put_back()
+        self._lock.release()
+
+    def put_back(self) -> None:
+        before, self.before = self.before, None
+        if before is not None:
+            tree.mark(0, before)
+
+
+_marking = _Marking()
+
+
+@on_fork_in_child
+def _take_off() -> None:
+    _marking.put_back()
+
+
+def _take_off_strays(mark: int, root: int) -> None:
+    """Take a mark off those that other threads of ours have started while we lent it."""
+    if all(
+        thread is threading.current_thread() or thread.name.startswith("waitkit-") for thread in threading.enumerate()
+    ):
+        return
+    own = tree.mark_of(0) or -1
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/children") as file:
+                pids = [int(pid) for pid in file.read().split()]
+        except OSError:  # the thread has ended; or a kernel without this list
+            continue
+        for pid in pids:
+            if pid != root and tree.mark_of(pid) == mark:
+                tree.mark(pid, own)
+
+
+class Guarded:
+    """A tree in the guardian's care, from before its root is started until it is gone."""
+
+    def __init__(self) -> None:
+        self.root = tree.Root(tree.new_mark())
+        _guardian.tell(self.root.mark, b"+%d\n" % self.root.mark)
+
+    @property
+    def name(self) -> str:
+        """What a program of this tree has in its environment."""
+        return f"{tree.MARK}{self.root.mark}"
+
+    def __enter__(self) -> Self:
+        """What is started in this block carries the mark from its first instruction on."""
+        _marking.begin(self.root.mark)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _marking.end()
+
+    def started(self, pid: int) -> None:
+        """Its root has been started."""
+        _take_off_strays(self.root.mark, pid)
+        self.root.pid = pid
+        # Where it carries the mark, that identifies it. To ask for more would wait for its exec, which takes a while.
+        if tree.mark_of(pid) != self.root.mark and tree.mark(pid, self.root.mark) is None:
+            facts = tree.facts_of(pid)
+            self.root.start = 0 if facts is None else facts.start
+        _guardian.tell(self.root.mark, _line(self.root))
+
+    def gone(self) -> None:
+        """Nothing is left of it."""
+        _guardian.forget(self.root.mark)
+
+
+def pipe_for_child() -> int | None:
+    """A descriptor by which a forked or spawned child can tell the guardian of itself; the caller closes it."""
+    return _guardian.duplicate()
+
+
+def announce_self(fd: int, mark: int) -> None:
+    """In a child: tell the guardian who we are, so that it knows us also where our parent is killed before it could."""
+    facts = tree.facts_of(os.getpid())
+    root = tree.Root(mark, os.getpid(), 0 if facts is None else facts.start)
+    tree.mark(0, mark)
+    try:
+        os.write(fd, _line(root))
+    except BrokenPipeError:
+        pass  # nobody guards any more
+
+
+def _line(root: tree.Root) -> bytes:
+    return b"=%d %d %d\n" % (root.mark, root.pid, root.start)

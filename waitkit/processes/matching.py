@@ -1,0 +1,112 @@
+"""What a process writes, as a condition: woken by the thread that reads it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from waitkit.conditions.condition import Condition
+from waitkit.conditions.sources import describe_value
+from waitkit.engine.signals import Wake
+from waitkit.ground.durations import Nanoseconds
+from waitkit.processes.output import Stream, StreamName
+from waitkit.processes.subjects import Subject, subject_of
+from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
+
+__all__ = ["output_matches"]
+
+
+class _OutputMatches(Condition["re.Match[str]"]):
+    def __init__(self, pattern: re.Pattern[str], stream: StreamName | None) -> None:
+        self._pattern = pattern
+        self._stream = stream
+
+    @property
+    def what(self) -> str:
+        return f"its {self._stream or 'output'} to match {self._pattern.pattern!r}"
+
+    def watch(self, context: Context) -> Watch:
+        return _OutputWatch(
+            self._pattern, self._stream, subject_of(context, f"output_matches({self._pattern.pattern!r})")
+        )
+
+
+class _OutputWatch(Watch):
+    __slots__ = ("_name", "_pattern", "_sizes", "_streams_found", "_subject", "_tokens")
+    outside = True
+
+    def __init__(self, pattern: re.Pattern[str], name: StreamName | None, subject: Subject) -> None:
+        self._pattern = pattern
+        self._name = name
+        self._subject = subject
+        self._streams_found: tuple[Stream, ...] | None = None
+        self._sizes: dict[str, int] = {}
+        self._tokens: list[tuple[Stream, object]] = []
+
+    def _streams(self) -> tuple[Stream, ...]:
+        if self._streams_found is None:
+            self._streams_found = self._subject.output().streams(self._name)
+        return self._streams_found
+
+    def arm(self, wake: Wake) -> None:
+        self._tokens = [(stream, stream.changed.subscribe(wake)) for stream in self._streams()]
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        for stream in self._streams():
+            text, size = stream.snapshot()
+            if self._sizes.get(stream.name) == size:
+                continue  # what was searched already; a pattern that fits nothing is not tried at every wake-up
+            found = self._pattern.search(text)
+            if found is not None:
+                return Verdict(True, found)
+            self._sizes[stream.name] = size
+        return NOT_YET
+
+    def close(self) -> None:
+        for stream, token in self._tokens:
+            stream.changed.unsubscribe(token)
+        self._tokens = []
+
+    def seen(self) -> str:
+        if self._streams_found is None:
+            return ""
+        last = [(stream.name, lines[-1]) for stream in self._streams_found if (lines := stream.text().split("\n")[:-1])]
+        return (
+            "; ".join(f"the last line of its {name} is {describe_value(line)}" for name, line in last) or "no line yet"
+        )
+
+
+def output_matches(pattern: str | re.Pattern[str], stream: StreamName | None = None) -> Condition[Any]:
+    """Holds when what a process has written matches a regular expression; its value is the ``re.Match``.
+
+    For ``ready=`` of :func:`waitkit.managed_process` alone, which knows the process. The wait is woken when the process has
+    written, never polling. The text is searched as a whole, so a match may lie across lines and reads, and may be as old as
+    what is kept: the last 256 KiB of each stream. Programs that write to a pipe often hold back their output until some
+    KiB have gathered; Python ones that are started by waitkit do not.
+
+    Args:
+        pattern: a regular expression, searched for anywhere: ``"Ready to accept"``.
+        stream: ``"stdout"`` or ``"stderr"``; ``None``: either.
+
+    Raises:
+        TypeError, ValueError: *pattern* is no regular expression of text, or *stream* is none.
+    """
+    if stream not in (None, "stdout", "stderr"):
+        raise ValueError(f'stream={stream!r} is none: give "stdout", "stderr", or None for both')
+    return _OutputMatches(check_pattern(pattern), stream)
+
+
+def check_pattern(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    """A regular expression, compiled.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(pattern, re.Pattern) and isinstance(pattern.pattern, str):
+        return pattern
+    if not isinstance(pattern, str) or not pattern:
+        raise TypeError(f"pattern={pattern!r} is no regular expression: give a text such as 'Ready to accept'")
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"pattern={pattern!r} is no regular expression: {error}") from None

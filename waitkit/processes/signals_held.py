@@ -1,0 +1,73 @@
+"""Python's signal handlers, held back for a few statements that must not be cut in two."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from waitkit.engine.forks import on_fork_in_child
+
+__all__ = ["SignalsHeld"]
+
+
+class SignalsHeld:
+    """A block in which no signal handler of Python runs; those that would have, run when it is left.
+
+    Between the start of a child and the note that it is ours, a ``KeyboardInterrupt`` would leave a process that nobody
+    knows. Blocking signals by the mask of the thread is no way: a child inherits the mask. So each handler is replaced by
+    one that takes a note. Handlers run in the main thread alone; elsewhere there is nothing to hold.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[int, Any] = {}
+        self._noted: list[int] = []
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        _held.append(self)
+        # A signal that comes in this loop is handled, or held; either is right, as nothing has been started yet.
+        for number in _handled():
+            self._handlers[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if number not in self._noted:
+            self._noted.append(number)
+
+    def __exit__(self, *exc: object) -> None:
+        self.let_go()
+        noted, self._noted = self._noted, []
+        for number in noted:
+            signal.raise_signal(number)
+
+    def let_go(self) -> None:
+        """Put the handlers back."""
+        handlers, self._handlers = self._handlers, {}
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if self in _held:
+            _held.remove(self)
+
+
+_held: list[SignalsHeld] = []
+
+# Not all that exist: to ask for each of the 64 takes longer than to start a small program.
+_NUMBERS = [
+    int(getattr(signal, name))
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+]
+
+
+def _handled() -> list[int]:
+    """Those of the signals by which people and programs are interrupted that have a handler in Python."""
+    return [number for number in _NUMBERS if callable(signal.getsignal(number))]
+
+
+@on_fork_in_child
+def _let_go() -> None:
+    """What a fork inherited: its handlers are to be the real ones. A signal noted so far was sent to the parent."""
+    for held in _held.copy():
+        held.let_go()

@@ -1,0 +1,181 @@
+"""Supervision: a death wakes the supervisor at once, which clears up, waits, and starts the process again.
+
+One thread, ``waitkit-supervisor``, drives the flows of all supervised processes; it rests while nothing happens, and ends
+with the last of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from waitkit.conditions.condition import any_of
+from waitkit.conditions.own import Event, Value
+from waitkit.conditions.processes import ProcessExit
+from waitkit.conditions.timing import after
+from waitkit.engine.background import start_thread
+from waitkit.engine.clock import now
+from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.locks import ForkSafeLock
+from waitkit.engine.parking import Parker
+from waitkit.ground.durations import SECOND
+from waitkit.processes.life import beyond_scopes
+from waitkit.processes.restarting import RestartPolicy
+from waitkit.processes.together import Strand, earliest_due
+from waitkit.waits.drivers import Flow
+
+if TYPE_CHECKING:
+    from waitkit.processes.managed import ManagedProcess
+
+__all__ = ["Supervision"]
+
+_logger = logging.getLogger("waitkit")
+
+
+class Supervision:
+    """The care for one process, from its first readiness until it is stopped or given up."""
+
+    def __init__(self, process: ManagedProcess, policy: RestartPolicy, restarts: Value[int], gave_up: Event) -> None:
+        self._process = process
+        self._policy = policy
+        self._restarts = restarts
+        self._gave_up = gave_up
+        self._withdrawn = Event("the supervision to be withdrawn")
+        self._over = Event("the supervision to be over")
+        self._history: list[int] = []
+        self._previous = 0
+        self._count = 0
+
+    def begin(self) -> None:
+        """Have it cared for from now on.
+
+        Raises:
+            CannotStart: the thread is needed and cannot be started.
+        """
+        _supervisor.add(self._caring(), self._over.set)
+
+    def withdraw(self) -> None:
+        """Start it no more."""
+        self._withdrawn.set()
+
+    def withdrawing(self) -> Flow[None]:
+        """Start it no more, and wait until nobody is about to."""
+        self._withdrawn.set()
+        if not _supervisor.is_this_thread():  # a callback of ours that stops its process would wait for itself
+            yield beyond_scopes(self._over, None)
+
+    def _caring(self) -> Flow[None]:
+        process = self._process
+        while True:
+            life = process._started()
+            yield beyond_scopes(any_of(self._withdrawn, life.exited), None)
+            if self._withdrawn.is_set():
+                return
+            ended = ProcessExit(life.pid, life.child.exit_code())
+            if not self._policy.answers(ended.code):
+                return
+            delay = self._next_delay()
+            if delay is None:
+                self._give_up(ended, f"it has been started again {len(self._history)} times already")
+                return
+            try:
+                yield from life.clearing()
+            except Exception as error:  # noqa: BLE001 - a port that somebody else holds: no restart can mend that
+                self._give_up(ended, str(error))
+                return
+            yield beyond_scopes(any_of(self._withdrawn, after(delay / SECOND)), None)
+            if self._withdrawn.is_set():
+                return
+            self._history.append(now())
+            yield from self._start_again(ended)
+
+    def _next_delay(self) -> int | None:
+        self._history = self._policy.recent(self._history, now())
+        delay = self._policy.delay(self._history, random.random, self._previous)
+        self._previous = delay or 0
+        return delay
+
+    def _start_again(self, ended: ProcessExit) -> Flow[None]:
+        try:
+            yield from self._process._living(self._withdrawn)
+        except Exception as error:  # noqa: BLE001 - the next round finds it ended, and goes on by the policy
+            if not self._withdrawn.is_set():
+                _logger.warning("%s could not be started again: %s", self._process, error)
+            return
+        self._count += 1
+        self._restarts.set(self._count)
+        _logger.info("%s was started again: the one before ended (%s)", self._process, ended)
+        self._call(self._policy.on_restart, ended)
+
+    def _give_up(self, ended: ProcessExit, why: str) -> None:
+        _logger.warning("%s has ended (%s) and is not started again: %s", self._process, ended, why)
+        self._gave_up.set()
+        self._call(self._policy.on_give_up, ended)
+
+    def _call(self, callback: Callable[[ManagedProcess, ProcessExit], Any] | None, ended: ProcessExit) -> None:
+        if callback is None:
+            return
+        try:
+            callback(self._process, ended)
+        except Exception:
+            _logger.exception("a callback of the supervision of %s raised", self._process)
+
+
+class _Supervisor:
+    """``_lock`` guards the arrivals and ``_thread``; flows run without it."""
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._arrivals: list[tuple[Flow[Any], Callable[[], None]]] = []
+        self._thread: threading.Thread | None = None
+        self._parker = Parker()
+
+    def add(self, flow: Flow[Any], when_over: Callable[[], None]) -> None:
+        """Drive *flow* to its end, and call *when_over* then."""
+        with self._lock:
+            self._arrivals.append((flow, when_over))
+            if self._thread is None:
+                self._parker = Parker()
+                try:
+                    self._thread = start_thread("supervisor", self._run)
+                except BaseException:
+                    self._arrivals.remove((flow, when_over))
+                    raise
+        self._parker.unpark()
+
+    def is_this_thread(self) -> bool:
+        """Whether the caller runs in the thread that supervises."""
+        return self._thread is threading.current_thread()
+
+    def _run(self) -> None:
+        strands: list[tuple[Strand, Callable[[], None]]] = []
+        while True:
+            with self._lock:
+                arrivals, self._arrivals = self._arrivals, []
+                if not (arrivals or strands):
+                    self._thread = None
+                    return
+            strands += [(Strand(flow, self._parker.unpark), when_over) for flow, when_over in arrivals]
+            instant = now()
+            for strand, _ in strands:
+                strand.look(instant)
+            for strand, when_over in strands:
+                if strand.done:
+                    if strand.error is not None:
+                        _logger.error("supervision ended", exc_info=strand.error)
+                    when_over()
+            strands = [(strand, when_over) for strand, when_over in strands if not strand.done]
+            if strands and not any(strand.to_look for strand, _ in strands):
+                self._parker.park(earliest_due([strand for strand, _ in strands]))
+
+
+_supervisor = _Supervisor()
+
+
+@on_fork_in_child
+def _reset() -> None:
+    global _supervisor
+    _supervisor = _Supervisor()

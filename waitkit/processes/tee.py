@@ -1,0 +1,112 @@
+"""The output of a process, handed on as it comes: to a file, or line by line to a logger."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import deque
+from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
+
+from waitkit.engine.background import CannotStart, start_thread
+from waitkit.engine.locks import ForkSafeLock
+
+if TYPE_CHECKING:
+    import logging
+
+__all__ = ["Tee", "TeeTarget", "check_tee"]
+
+TeeTarget: TypeAlias = "str | os.PathLike[str] | IO[str] | IO[bytes] | logging.Logger"
+
+_INFO: Final = 20  # logging.INFO; logging itself is imported by who has a logger
+_MOST_WAITING: Final = 16 * 1024 * 1024
+
+
+class Tee:
+    """Takes what was read, and writes it in a thread of its own: a slow logger holds nobody up.
+
+    ``_lock`` guards the queue and ``_running``. The thread ends when there is nothing to write. What waits is bounded by
+    16 MiB; beyond that the oldest is dropped, and the gap is told.
+    """
+
+    def __init__(self, name: str, target: TeeTarget) -> None:
+        self._name = name
+        self._target = target
+        self._lock = ForkSafeLock()
+        self._queue: deque[tuple[str, bytes]] = deque()
+        self._waiting = 0
+        self._dropped = 0
+        self._running = False
+        self._rest: dict[str, bytes] = {}
+
+    def __call__(self, stream: str, chunk: bytes) -> None:
+        with self._lock:
+            self._queue.append((stream, chunk))
+            self._waiting += len(chunk)
+            while self._waiting > _MOST_WAITING:
+                _, dropped = self._queue.popleft()
+                self._waiting -= len(dropped)
+                self._dropped += len(dropped)
+            if self._running:
+                return
+            self._running = True
+        try:
+            start_thread("tee", self._run)
+        except CannotStart:  # the interpreter is going down: then here
+            self._run()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._running = False
+                    return
+                stream, chunk = self._queue.popleft()
+                self._waiting -= len(chunk)
+                dropped, self._dropped = self._dropped, 0
+            try:
+                if dropped:
+                    self._write(stream, f"[{dropped} bytes were lost here]\n".encode())
+                self._write(stream, chunk)
+            except Exception:  # noqa: BLE001 - of the user's file or logger; the process goes on
+                self._complain()
+
+    def _write(self, stream: str, chunk: bytes) -> None:
+        target: Any = self._target
+        if hasattr(target, "log") and hasattr(target, "handlers"):
+            *lines, self._rest[stream] = (self._rest.get(stream, b"") + chunk).split(b"\n")
+            for line in lines:
+                target.log(_INFO, "%s %s: %s", self._name, stream, line.decode("utf-8", "replace"))
+            return
+        if isinstance(target, str | os.PathLike):
+            with open(target, "ab") as file:
+                file.write(chunk)
+        elif isinstance(target, io.TextIOBase) or "b" not in getattr(target, "mode", "b"):
+            target.write(chunk.decode("utf-8", "replace"))
+            target.flush()
+        else:
+            target.write(chunk)
+            target.flush()
+
+    def _complain(self) -> None:
+        import logging
+
+        logging.getLogger("waitkit").exception("the output of %s could not be handed on", self._name)
+
+    def finish(self) -> None:
+        """The process is gone: hand on the last line, though no line break ended it."""
+        for stream, rest in list(self._rest.items()):
+            if rest:
+                self(stream, b"\n")
+
+
+def check_tee(tee: TeeTarget | None) -> TeeTarget | None:
+    """What ``tee=`` says.
+
+    Raises:
+        TypeError: it is nothing that can be written to.
+    """
+    if tee is None or isinstance(tee, str | os.PathLike) or callable(getattr(tee, "write", None)):
+        return tee
+    if callable(getattr(tee, "log", None)) and hasattr(tee, "handlers"):
+        return tee
+    raise TypeError(f"tee={tee!r} cannot be written to: give a path, a file, or a logging.Logger")

@@ -1,0 +1,238 @@
+"""The tree of a process, found again whatever its members did to leave it, and ended.
+
+A member is who descends from the root, is in its session, or carries its mark. The mark is a number in the soft limit
+``RLIMIT_LOCKS``, which Linux has kept without a meaning since 2.4.25: a fork inherits it, and neither ``exec``, ``setsid``, a
+second fork, another user, an overwritten environment nor closed descriptors take it away. Programs also carry it as a name
+in their first environment, which is there from their first instruction on. Who sets that limit anew *and* overwrites its
+environment *and* leaves the session *and* has lost its ancestors is not found.
+
+This file is the program of the guardian, too (see :mod:`waitkit.processes.guardian`), so it imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["MARK", "Facts", "Root", "facts_of", "kill_members", "last_pid", "mark", "mark_of", "members", "new_mark"]
+
+#: The beginning of the name that stands in the environment of a program; the number of its mark follows.
+MARK = "WAITKIT_TREE_"
+
+_LOCKS = 10  # RLIMIT_LOCKS, which the resource module does not name
+_FIRST_MARK = 1 << 60  # so that a limit somebody has set for another reason is no mark
+_LAST_MARK = (1 << 60) + (1 << 48)
+_LINGER = 3  # seconds
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
+class Facts:
+    """What the system tells of a process. *start* is in clock ticks since the boot: with the pid it is its identity."""
+
+    __slots__ = ("living", "parent", "session", "start")
+
+    def __init__(self, parent: int, session: int, start: int, *, living: bool) -> None:
+        self.parent = parent
+        self.session = session
+        self.start = start
+        self.living = living
+
+
+class Root:
+    """The process a tree grew from. *pid* is 0 where nobody has told it yet, and *start* where its mark identifies it."""
+
+    __slots__ = ("mark", "pid", "start")
+
+    def __init__(self, mark: int, pid: int = 0, start: int = 0) -> None:
+        self.mark = mark
+        self.pid = pid
+        self.start = start
+
+
+def new_mark() -> int:
+    """A mark that nobody else has."""
+    return _FIRST_MARK + int.from_bytes(os.urandom(6), "little")
+
+
+def mark(pid: int, number: int) -> int | None:
+    """Have a process (0: this one), and all that it will fork, carry a mark.
+
+    Returns:
+        What stood there before, to be put back by another call; ``None`` where the system does not let us.
+    """
+    if not hasattr(resource, "prlimit"):
+        return None
+    try:
+        before, hard = resource.prlimit(pid, _LOCKS)
+        resource.prlimit(pid, _LOCKS, (number, hard))
+    except (OSError, ValueError):  # gone, another user's, or a hard limit below the mark
+        return None
+    return before
+
+
+def mark_of(pid: int) -> int:
+    """The mark of a process, or 0."""
+    try:
+        number = resource.prlimit(pid, _LOCKS)[0]
+    except (OSError, AttributeError, ValueError):
+        return 0
+    return number if _FIRST_MARK <= number < _LAST_MARK else 0
+
+
+def facts_of(pid: int) -> Facts | None:
+    """What the system tells of a process; ``None`` where it is gone, or there is no ``/proc``."""
+    text = _read(f"/proc/{pid}/stat")
+    fields = text[text.rfind(b")") + 2 :].split()  # the name before it may hold blanks and brackets
+    if len(fields) < 20:
+        return None
+    return Facts(int(fields[1]), int(fields[3]), int(fields[19]), living=fields[0] not in (b"Z", b"X"))
+
+
+def _read(path: str) -> bytes:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        text = b""
+        while part := os.read(fd, 65_536):
+            text += part
+        return text
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def last_pid() -> int:
+    """The number that was given away last, to a process or a thread; 0 where the system does not tell."""
+    fields = _read("/proc/loadavg").split()
+    return int(fields[4]) if len(fields) == 5 else 0
+
+
+def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]:
+    """The living members of a tree, the root among them.
+
+    Args:
+        root: where it begins.
+        candidates: who else may be a member, where that is known; otherwise all processes are looked at.
+    """
+    if candidates is None:
+        candidates = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    elif root.pid:
+        candidates = [root.pid, *candidates]
+    young = {}
+    for pid in candidates:
+        facts = facts_of(pid)
+        # A descendant is never older than its root. We are no member, though a mistake in a mark may say so.
+        if facts is not None and facts.start >= root.start and pid != os.getpid() and pid > 1:
+            young[pid] = facts
+    leader = young.get(root.pid)
+    reused = leader is not None and (leader.start != root.start if root.start else mark_of(root.pid) != root.mark)
+    found = {
+        pid
+        for pid, facts in young.items()
+        if (facts.session == root.pid and root.pid and not reused) or (pid == root.pid and not reused)
+    }
+    found = _with_marks(root, young, found)
+    return {pid: young[pid] for pid in _with_descendants(young, found) if young[pid].living}
+
+
+def _with_marks(root: Root, young: dict[int, Facts], found: set[int]) -> set[int]:
+    """Also those who carry the mark, or that of a tree which a member began in its turn."""
+    name = f"{MARK}{root.mark}=".encode()
+    marks = {pid: mark_of(pid) for pid in young}
+    found = found | {pid for pid, number in marks.items() if number == root.mark}
+    found |= {pid for pid in young.keys() - found if name in _read(f"/proc/{pid}/environ")}
+    inner = {marks[pid] for pid in found} - {0, root.mark, mark_of(os.getpid())}
+    return found | {pid for pid, number in marks.items() if number in inner}
+
+
+def _with_descendants(young: dict[int, Facts], found: set[int]) -> set[int]:
+    while True:
+        more = {pid for pid, facts in young.items() if facts.parent in found} - found
+        if not more:
+            return found
+        found = found | more
+
+
+def _kill(pid: int, facts: Facts) -> None:
+    """Kill just this process, not one that got its number since."""
+    if not hasattr(os, "pidfd_open"):
+        _quietly(os.kill, pid)
+        return
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:  # gone; or no descriptor is left, and then the number must do
+        if (again := facts_of(pid)) is not None and again.start == facts.start:
+            _quietly(os.kill, pid)
+        return
+    try:
+        again = facts_of(pid)
+        if again is not None and again.start == facts.start:
+            _quietly(signal.pidfd_send_signal, fd)
+    finally:
+        os.close(fd)
+
+
+def _quietly(send: object, target: int) -> None:
+    try:
+        send(target, _KILL)  # type: ignore[operator]
+    except (ProcessLookupError, PermissionError):
+        pass  # it has ended meanwhile; it became another user's, which is not ours to end
+
+
+def kill_members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]:
+    """Kill all members of a tree, those they fork meanwhile included.
+
+    Returns:
+        Whom it has killed; they may take a moment to be gone.
+    """
+    killed: dict[int, Facts] = {}
+    while True:
+        # Who forks while we go through the list has a child we have not seen: go on until nobody is new.
+        found = members(root, candidates)
+        for pid, facts in found.items():
+            _kill(pid, facts)
+        if all(pid in killed and killed[pid].start == facts.start for pid, facts in found.items()):
+            return killed
+        killed.update(found)
+        candidates = None
+
+
+def _guard(fd: int) -> None:
+    """Be told of trees through a pipe, and kill those that are left when its other side is gone.
+
+    The lines are ``+mark`` before a process is started, ``=mark pid start`` after, and ``-mark`` when it is gone.
+    """
+    trees: dict[int, Root] = {}
+    rest = b""
+    while True:
+        # With nothing to guard it ends by itself. Should a tree be announced at that very moment, its owner notices.
+        signal.alarm(0 if trees else _LINGER)
+        chunk = os.read(fd, 65_536)
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            number, *identity = map(int, line[1:].split())
+            if line[:1] == b"-":
+                trees.pop(number, None)
+            else:
+                trees[number] = root = Root(number, *identity)
+                if root.pid and not root.start and (facts := facts_of(root.pid)) is not None:
+                    root.start = facts.start if mark_of(root.pid) == number else -1
+    for tree in trees.values():
+        kill_members(tree)
+
+
+if __name__ == "__main__":
+    for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(_signal, signal.SIG_IGN)
+    _guard(int(sys.argv[1]))
