@@ -196,11 +196,9 @@ class Wait:
         if deadline is not None:
             if begun >= deadline:
                 raise self._timed_out(begun)
-            ended = self._now()
-            if ended > deadline:
-                self.overrun = ended - deadline
-            if due is None or deadline < due:
+            if due is None or deadline < due:  # a look that is due earlier has ended earlier
                 due = deadline
+                self.overrun = max(0, self._now() - deadline)
         self.due = due
         if self.reports:
             self._look_due = due
