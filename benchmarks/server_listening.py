@@ -69,7 +69,7 @@ def _redis(port: int, folder: str) -> list[str]:
     return [*command, "--hz", "500", "--supervised", "auto"]
 
 
-def _memcached(port: int, folder: str) -> list[str]:
+def _memcached(port: int, _: str) -> list[str]:
     return ["memcached", "-l", "127.0.0.1", "-p", str(port), "-U", "0", *(["-u", "root"] if os.getuid() == 0 else [])]
 
 
@@ -84,7 +84,7 @@ def _port(port: int) -> object:
 SERVERS = {
     "redis-server": Kind(
         _redis,
-        {"port": _port, "output": lambda port: output_matches("Ready to accept"), "notify": lambda port: "notify"},
+        {"port": _port, "output": lambda _: output_matches("Ready to accept"), "notify": lambda _: "notify"},
     ),
     "nginx": Kind(_nginx, {"port": _port, "http": lambda port: http_ok(f"http://127.0.0.1:{port}/")}),
     "memcached": Kind(_memcached, {"port": _port}),
@@ -93,7 +93,7 @@ SERVERS = {
         {
             "port": _port,
             "http": lambda port: http_ok(f"http://127.0.0.1:{port}/"),
-            "output": lambda port: output_matches("Serving HTTP"),
+            "output": lambda _: output_matches("Serving HTTP"),
         },
     ),
 }
