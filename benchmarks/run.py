@@ -25,6 +25,7 @@ NAMES = (
     "import_time",
     "retry_cost",
     "port_cost",
+    "pollers",
     "demo_editions",
 )
 PEERS = (
@@ -43,6 +44,8 @@ PEERS = (
     "ephemeral-port-reserve",
     "pytest-asyncio",
     "anyio",
+    "apscheduler",
+    "schedule",
 )
 
 

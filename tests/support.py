@@ -93,8 +93,8 @@ def foreign_threads() -> list[str]:
 
 
 def waiters(condition: threading.Condition) -> int:
-    """How many stand at a ``threading.Condition``."""
-    return len(condition._waiters)
+    """How many wait at a ``threading.Condition``: each who stands in its queue, and each who listens through our entry."""
+    return sum(max(1, len(getattr(entry, "_hook", "x"))) for entry in condition._waiters.copy())
 
 
 def in_child(function: Callable[[], object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -49,6 +50,10 @@ from waitkit import (
 )
 
 BAD_DURATIONS = [-1, float("nan"), float("inf"), True, "10", "10 parsecs", "s", "", "1s1m", [], b"1s"]
+
+
+async def _coroutine(value: object = None) -> bool:
+    return False
 
 
 def _entered(manager: object) -> None:
@@ -112,7 +117,13 @@ def test_durations(call, bad):
         (lambda: notified(threading.Lock(), bool), "threading.Condition first"),
         (lambda: notified(threading.Condition(), 5), "5"),
         (lambda: notified(threading.Condition(), lambda x: x), r"needs arguments \(x\)"),
+        (lambda: notified(threading.Condition(), _coroutine), "_coroutine.* is a coroutine function"),
+        (lambda: Value(0).satisfies(_coroutine), "_coroutine.* is a coroutine function"),
+        (lambda: wait_for(socket.socket, 0), "socket is a class"),
+        (lambda: readable(socket.socket), "socket.* has no file descriptor"),
+        (lambda: readable(2**31), "2147483648 is beyond all file descriptors"),
         (lambda: path_exists(5), "path=5"),
+        (lambda: path_exists(""), "path='' is empty"),
         (lambda: unix_socket_listening(5), "path=5"),
         (lambda: unix_socket_listening("x" * 200), "too long"),
         (lambda: process_exited("redis"), "'redis' is no process"),

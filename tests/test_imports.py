@@ -52,6 +52,30 @@ def test_a_wait_on_a_plain_callable_stays_cheap():
     assert modules == "[] 1"
 
 
+@pytest.mark.parametrize(
+    "thing",
+    ["threading.Event()", "threading.Thread(target=int)", "notified(threading.Condition(), lambda: False)"],
+)
+def test_the_first_wait_on_a_thing_of_threading_loads_little(thing):
+    """The first wait on an event, a thread or a condition loads our own modules alone, and neither futures nor logging."""
+    run = python(f"""
+        import sys, threading
+        from waitkit import WaitTimeout, notified, wait_for
+        thing = {thing}
+        before = set(sys.modules)
+        try:
+            wait_for(thing, 0.001)
+        except WaitTimeout:
+            pass
+        print(sorted(set(sys.modules) - before))
+        """)
+    assert run.returncode == 0, run.stderr
+    loaded = ast.literal_eval(run.stdout)
+    ours = {"waitkit.conditions.threads", "waitkit.conditions.probes", "waitkit.conditions.sources"}
+    # the text of a lambda in an error is found in its source
+    assert set(loaded) - ours <= {"ast", "_ast", "linecache", "contextlib"}, loaded
+
+
 def test_every_public_name_can_be_had():
     """Every name of __all__ can be loaded, is listed by dir(), and lives where the table says."""
     assert set(waitkit.__all__) <= set(dir(waitkit))

@@ -10,7 +10,7 @@ import threading
 import pytest
 from support import LIMIT, Running, handler, nudges, send_to_main, together, until, waiters
 
-from waitkit.engine import clock, parking
+from waitkit.engine import clock, forks, parking
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
 
@@ -179,6 +179,21 @@ def test_no_waiter_stays_behind_in_a_place():
         parker.unpark()
         parker.park(None)
     assert waiters(parker._place) == 0
+
+
+def test_a_parker_of_another_generation(monkeypatch):
+    """After a fork a parker has its owner look again instead of resting, and a wake-up for the parent's thread is dropped."""
+    parker = Parker()
+    place = parker._place
+    monkeypatch.setattr(forks, "current", forks.current + 1)
+    with place:  # as a thread of the parent might have, which will never give it up here
+        Running(parker.unpark).result()
+    assert not place.woken
+    assert Running(parker.park, None).result() is True, (
+        "it must look again, as wake-ups may have gone to the parent's copy"
+    )
+    parker.unpark()
+    assert Running(parker.park, None).result() is True
 
 
 def test_only_parking_rests():

@@ -139,6 +139,39 @@ def test_progress_comes_at_growing_gaps(jumping):
     assert [record.outcome for record in ends] == ["timeout"]
 
 
+def test_who_listens_to_progress_makes_nobody_look(jumping):
+    """A wait is looked at as often with a subscriber as without, for what is heard and for what is looked at."""
+
+    def looks_of(condition):
+        with pytest.raises(WaitTimeout) as caught:
+            wait_for(condition, "20s")
+        return caught.value.looks
+
+    alone = looks_of(Event()), looks_of(lambda: False)
+    reports = []
+    with subscribe(on_progress=reports.append, progress_after="10ms", progress_growth=1.01):
+        assert (looks_of(Event()), looks_of(lambda: False)) == alone
+    assert len(reports) > 1_000
+    assert alone[0] == 3
+
+
+def test_progress_of_a_task_makes_it_not_look():
+    """The same for a wait of a task: it reports, and looks no more often."""
+    reports, event = [], Event()
+
+    def third(record):
+        reports.append(record)
+        if len(reports) == 3:
+            event.set()
+
+    async def main():
+        with subscribe(on_progress=third, progress_after="1ms", progress_growth=1.5):
+            await wait_for_async(event, None)
+
+    asyncio.run(main())
+    assert [report.looks for report in reports] == [2, 2, 2]
+
+
 def test_a_busy_look_delays_progress_and_does_not_pile_it_up(jumping):
     """A look that takes longer than several gaps is followed by one report, not by all that were missed."""
     reports = []
@@ -192,7 +225,7 @@ def test_long_waits_are_logged(caplog, jumping):
         with pytest.raises(WaitTimeout):
             wait_for(Event("the bus"), "30s")
     assert [record.levelno for record in caplog.records] == [logging.INFO] * 3
-    assert caplog.messages[0].startswith("still waiting for the bus to be set: 5 s of 30 s, 3 looks (")
+    assert caplog.messages[0].startswith("still waiting for the bus to be set: 5 s of 30 s, 2 looks (")
     assert caplog.messages[0].endswith(")") and os.path.basename(__file__) in caplog.messages[0]
     assert ": 20 s of 30 s, " in caplog.messages[2]
 

@@ -36,6 +36,13 @@ if _TYPE_CHECKING:
     from waitkit.ground.settings import set_defaults as set_defaults
     from waitkit.policies.backoff import Backoff as Backoff
     from waitkit.policies.gcra import Rate as Rate
+    from waitkit.polls.api import polling as polling
+    from waitkit.polls.api import polls_every as polls_every
+    from waitkit.polls.decorated import PolledFunction as PolledFunction
+    from waitkit.polls.ending import stop_pollers_on as stop_pollers_on
+    from waitkit.polls.poller import Poller as Poller
+    from waitkit.polls.records import PollerStatus as PollerStatus
+    from waitkit.polls.records import PollRecord as PollRecord
     from waitkit.ports.evict import evict_port as evict_port
     from waitkit.ports.free import port_free as port_free
     from waitkit.ports.handover import Activation as Activation
@@ -92,6 +99,10 @@ _HOMES = {
     "Holder": "ports.holders",
     "ManagedProcess": "processes.managed",
     "Output": "processes.output",
+    "PollRecord": "polls.records",
+    "PolledFunction": "polls.decorated",
+    "Poller": "polls.poller",
+    "PollerStatus": "polls.records",
     "ProcessExit": "conditions.processes",
     "Rate": "policies.gcra",
     "RateLimitExceeded": "rates.limiter",
@@ -128,6 +139,8 @@ _HOMES = {
     "notify_stopping": "processes.notify",
     "output_matches": "processes.matching",
     "path_exists": "conditions.paths",
+    "polling": "polls.api",
+    "polls_every": "polls.api",
     "port_free": "ports.free",
     "port_listening": "ports.listening",
     "process_exited": "conditions.processes",
@@ -142,6 +155,7 @@ _HOMES = {
     "set_defaults": "ground.settings",
     "socket_activation": "ports.handover",
     "started": "processes.together",
+    "stop_pollers_on": "polls.ending",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
     "wait_for": "waiting",

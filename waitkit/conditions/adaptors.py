@@ -33,7 +33,7 @@ def adaptor_for(thing: object) -> Any | None:
         entry = _ADAPTORS.get(f"{base.__module__}.{base.__qualname__}")
         if entry is not None:
             return getattr(import_module(entry[0]), entry[1])
-    if callable(getattr(thing, "fileno", None)):
+    if callable(getattr(thing, "fileno", None)) and not isinstance(thing, type):
         return import_module("waitkit.conditions.descriptors").Readable
     if callable(thing):
         return import_module("waitkit.conditions.probes").Probe

@@ -6,13 +6,13 @@ from collections.abc import Generator, Sequence
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from waitkit.conditions.adaptors import ACCEPTED_FORMS, adaptor_for
-from waitkit.engine.signals import Wake
+from waitkit.conditions.combined import AllOfWatch, AnyOfWatch, HeldForWatch, NotWatch
 from waitkit.ground.callers import calling_line
-from waitkit.ground.durations import MILLISECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
+from waitkit.ground.durations import Duration, Nanoseconds, format_duration, to_nanoseconds
 from waitkit.ground.settings import DEFAULT
 from waitkit.waits.drivers import wait_in_loop
-from waitkit.waits.wait import Wait, earliest
-from waitkit.waits.watching import Context, Verdict, Watch
+from waitkit.waits.wait import Wait
+from waitkit.waits.watching import Context, Watch
 
 __all__ = ["AnyHeld", "Condition", "HeldThroughout", "all_of", "any_of", "as_condition"]
 
@@ -175,40 +175,6 @@ class _Described(Condition[T]):
         return self._inner.watch(context)
 
 
-class _Combined(Watch):
-    """What a watch over other watches does for each of them alike."""
-
-    __slots__ = ("_watches",)
-
-    def __init__(self, watches: Sequence[Watch]) -> None:
-        self._watches = watches
-
-    @property
-    def may_block(self) -> bool:
-        return any(watch.may_block for watch in self._watches)
-
-    @property
-    def calls_user_code(self) -> bool:
-        return any(watch.calls_user_code for watch in self._watches)
-
-    def arm(self, wake: Wake) -> None:
-        for watch in self._watches:
-            watch.arm(wake)
-
-    def close(self) -> None:
-        for watch in self._watches:
-            watch.close()
-
-    def seen(self) -> str:
-        return self._watches[0].seen()
-
-    def error(self) -> Exception | None:
-        return next((error for watch in self._watches if (error := watch.error()) is not None), None)
-
-    def explain(self) -> Sequence[str]:
-        return [note for watch in self._watches for note in watch.explain()]
-
-
 class _Not(Condition[bool]):
     def __init__(self, inner: Condition[Any]) -> None:
         self._inner = inner
@@ -218,18 +184,10 @@ class _Not(Condition[bool]):
         return f"not ({self._inner.what})"
 
     def watch(self, context: Context) -> Watch:
-        return _NotWatch([self._inner.watch(context)])
+        return NotWatch([self._inner.watch(context.for_both_ways())])
 
     def __invert__(self) -> Condition[Any]:
         return self._inner
-
-
-class _NotWatch(_Combined):
-    __slots__ = ()
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        inner = self._watches[0].look(now)
-        return Verdict(not inner.holds, inner.value if inner.holds else True, inner.again, inner.epoch)
 
 
 class _AnyOf(Condition[AnyHeld]):
@@ -244,29 +202,7 @@ class _AnyOf(Condition[AnyHeld]):
         return _AnyOf((*self._members, as_condition(other)))
 
     def watch(self, context: Context) -> Watch:
-        return _AnyOfWatch(self._members, context)
-
-
-class _AnyOfWatch(_Combined):
-    __slots__ = ("_members",)
-
-    def __init__(self, members: tuple[Condition[Any], ...], context: Context) -> None:
-        super().__init__([member.watch(context) for member in members])
-        self._members = members
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        again = None
-        for index, watch in enumerate(self._watches):
-            verdict = watch.look(now)
-            if verdict.holds:
-                # Another member that takes over counts as an interruption: nobody knows what was between the two.
-                epoch = verdict.epoch * len(self._watches) + index
-                return Verdict(True, AnyHeld(index, self._members[index], verdict.value), verdict.again, epoch)
-            again = earliest(again, verdict.again)
-        return Verdict(False, None, again)
-
-    def seen(self) -> str:
-        return _each_seen(self._members, self._watches)
+        return AnyOfWatch(self._members, context, AnyHeld)
 
 
 class _AllOf(Condition[tuple[Any, ...]]):
@@ -281,31 +217,7 @@ class _AllOf(Condition[tuple[Any, ...]]):
         return _AllOf((*self._members, as_condition(other)))
 
     def watch(self, context: Context) -> Watch:
-        return _AllOfWatch(self._members, context)
-
-
-class _AllOfWatch(_Combined):
-    __slots__ = ("_members", "_missing")
-
-    def __init__(self, members: tuple[Condition[Any], ...], context: Context) -> None:
-        super().__init__([member.watch(context) for member in members])
-        self._members = members
-        self._missing: list[int] = []
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        verdicts = [watch.look(now) for watch in self._watches]
-        self._missing = [index for index, verdict in enumerate(verdicts) if not verdict.holds]
-        again = None
-        for verdict in verdicts:
-            again = earliest(again, verdict.again)
-        values = tuple(verdict.value for verdict in verdicts)
-        return Verdict(not self._missing, values, again, sum(verdict.epoch for verdict in verdicts))
-
-    def seen(self) -> str:
-        missing = [(self._members[index], self._watches[index]) for index in self._missing]
-        if not missing:
-            return ""
-        return "missing: " + _each_seen([member for member, _ in missing], [watch for _, watch in missing])
+        return AllOfWatch(self._members, context)
 
 
 class _HeldFor(Condition[T]):
@@ -318,7 +230,7 @@ class _HeldFor(Condition[T]):
         return f"{_bracketed(self._inner.what)} for {format_duration(self._duration)}"
 
     def watch(self, context: Context) -> Watch:
-        return _HeldForWatch(self._inner.watch(context), self._duration)
+        return HeldForWatch(self._inner.watch(context.for_both_ways()), self._duration)
 
 
 class HeldThroughout(_HeldFor[T]):
@@ -328,52 +240,8 @@ class HeldThroughout(_HeldFor[T]):
         super().__init__(inner, to_nanoseconds(duration, "duration"))
 
     def watch(self, context: Context) -> Watch:
-        return _HeldForWatch(self._inner.watch(context), self._duration, throughout=True)
-
-
-class _HeldForWatch(_Combined):
-    __slots__ = ("_duration", "_epoch", "_gap", "_interruptions", "_since", "_throughout")
-
-    def __init__(self, watch: Watch, duration: Nanoseconds, *, throughout: bool = False) -> None:
-        super().__init__([watch])
-        self._duration = duration
-        self._gap = max(MILLISECOND, duration // 20)
-        self._throughout = throughout
-        self._since: Nanoseconds | None = None
-        self._epoch = 0
-        self._interruptions = 0
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        inner = self._watches[0].look(now)
-        if not inner.holds:
-            self._interruptions += self._since is not None
-            self._since = None
-            return Verdict(False, inner.value, inner.again, stopped=self._throughout)
-        if self._since is None:
-            self._since = now
-        elif inner.epoch != self._epoch:
-            self._interruptions += 1
-            self._since = now
-        self._epoch = inner.epoch
-        complete = self._since + self._duration
-        if now >= complete:
-            return inner
-        # The wait may have lasted long before this began to hold: its gaps are then too wide for this duration.
-        again = complete if inner.again is None else min(complete, inner.again, now + self._gap)
-        return Verdict(False, inner.value, again, stopped=self._throughout and self._interruptions > 0)
-
-    def seen(self) -> str:
-        saw = self._watches[0].seen()
-        if not self._interruptions:
-            return saw
-        times = "once" if self._interruptions == 1 else f"{self._interruptions} times"
-        return f"{saw}{', ' if saw else ''}held and was interrupted {times}"
+        return HeldForWatch(self._inner.watch(context.for_both_ways()), self._duration, throughout=True)
 
 
 def _bracketed(what: str) -> str:
     return f"({what})" if " or " in what or " and " in what else what
-
-
-def _each_seen(members: Sequence[Condition[Any]], watches: Sequence[Watch]) -> str:
-    seen = ((member.what, watch.seen()) for member, watch in zip(members, watches, strict=True))
-    return "; ".join(f"{what}{f' ({saw})' if saw else ''}" for what, saw in seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import selectors
-from typing import Protocol
+from typing import Final, Protocol
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
@@ -14,6 +14,10 @@ from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["HasFileno", "Readable", "is_ready", "readable"]
+
+
+#: A descriptor is an int of C.
+_GREATEST: Final = 2**31 - 1
 
 
 class HasFileno(Protocol):
@@ -101,11 +105,14 @@ def is_ready(fd: int, *, write: bool = False) -> bool:
 
 
 def _fileno(thing: HasFileno | int) -> int:
-    if isinstance(thing, bool) or not (isinstance(thing, int) or callable(getattr(thing, "fileno", None))):
+    has_one = isinstance(thing, int) or (callable(getattr(thing, "fileno", None)) and not isinstance(thing, type))
+    if isinstance(thing, bool) or not has_one:
         raise TypeError(f"{thing!r} has no file descriptor: give its number, or something with fileno()")
     fd = thing if isinstance(thing, int) else thing.fileno()
     if fd < 0:
         raise ValueError(f"{thing!r} has no open file descriptor (it says {fd})")
+    if fd > _GREATEST:
+        raise ValueError(f"{fd} is beyond all file descriptors, which go up to {_GREATEST}")
     return fd
 
 
@@ -120,6 +127,6 @@ def readable(thing: HasFileno | int) -> Condition[object]:
 
     Raises:
         TypeError: it has no descriptor.
-        ValueError: its descriptor is closed.
+        ValueError: its descriptor is closed, or its number is beyond all descriptors.
     """
     return Readable(thing)

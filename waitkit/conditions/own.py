@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from waitkit.conditions.condition import Condition
+from waitkit.conditions.probes import refuse_always_true, refuse_kind
 from waitkit.conditions.sources import describe_callable, describe_value
 from waitkit.engine.signals import Signal, Wake
 from waitkit.ground.durations import Nanoseconds
-from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
+from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["Event", "Value"]
 
 T = TypeVar("T")
 
+#: How many values a watch remembers between two looks. Each set wakes it, so only a wait that is busy with a long look of
+#: another condition can miss that many.
 _HISTORY: Final = 1_000
 
 
 class _SignalWatch(Watch):
     """A watch that a :class:`Signal` wakes."""
 
-    __slots__ = ("_signal", "_token")
+    __slots__ = ("_signal",)
 
     def __init__(self, signal: Signal) -> None:
         self._signal = signal
-        self._token: object = None
 
     def arm(self, wake: Wake) -> None:
-        self._token = self._signal.subscribe(wake)
+        self._signal.subscribe(wake, self)
 
     def close(self) -> None:
-        self._signal.unsubscribe(self._token)
+        self._signal.unsubscribe(self)
 
 
 class Event(Condition[bool]):
@@ -47,9 +50,13 @@ class Event(Condition[bool]):
 
     def __init__(self, name: str = "") -> None:
         self._name = name
-        self._set = False
-        self._changes = 0
+        self._changes = itertools.count(1)
+        # All there is to know in one object, which a change replaces as a whole. No two are of one epoch: whoever finds the
+        # epoch he knows can be sure that nothing was in between, however many threads set and clear.
+        self._now = Verdict(False)
         self._signal = Signal()
+        #: notified when it is set and was not; never when it is cleared
+        self.becomes_set = Signal()
 
     @property
     def what(self) -> str:
@@ -57,27 +64,26 @@ class Event(Condition[bool]):
 
     def is_set(self) -> bool:
         """Whether it is set now."""
-        return self._set
+        return self._now.holds
 
     def set(self) -> None:
         """Set it, and wake everyone who waits for that."""
-        self._change(True)
+        if not self._now.holds:
+            self._now = Verdict(True, True, None, next(self._changes))
+            self._signal.notify()
+            self.becomes_set.notify()
 
     def clear(self) -> None:
         """Clear it, and wake everyone who waits for that (``~event``)."""
-        self._change(False)
-
-    def _change(self, to: bool) -> None:
-        if self._set is not to:
-            self._set = to
-            self._changes += 1
+        if self._now.holds:
+            self._now = Verdict(False, None, None, next(self._changes))
             self._signal.notify()
 
     def watch(self, context: Context) -> Watch:
         return _EventWatch(self, self._signal)
 
     def __repr__(self) -> str:
-        return f"<waitkit.Event {self._name or hex(id(self))}, {'set' if self._set else 'not set'}>"
+        return f"<waitkit.Event {self._name or hex(id(self))}, {'set' if self.is_set() else 'not set'}>"
 
 
 class _EventWatch(_SignalWatch):
@@ -88,8 +94,7 @@ class _EventWatch(_SignalWatch):
         self._event = event
 
     def look(self, now: Nanoseconds) -> Verdict:
-        changes = self._event._changes  # before the flag: a change in between is then seen by the next look
-        return Verdict(True, True, None, changes) if self._event.is_set() else NOT_YET
+        return self._event._now
 
 
 class Value(Generic[T]):
@@ -102,16 +107,21 @@ class Value(Generic[T]):
 
     def __init__(self, initial: T, name: str = "") -> None:
         self._name = name
-        self._value = initial
+        self._sets = itertools.count(1)
+        self._now: tuple[T, int] = (initial, 0)  # the value, and which set() it is of: replaced as a whole
+        self._passed: dict[object, deque[T]] = {}  # what each watch has yet to judge
         self._signal = Signal()
 
     def get(self) -> T:
         """The value now."""
-        return self._value
+        return self._now[0]
 
     def set(self, value: T) -> None:
         """Replace the value, and wake everyone who waits for one, equal or not to the one before."""
-        self._value = value
+        self._now = (value, next(self._sets))
+        # After the value, not before: a watch that begins in between sees it by itself.
+        for passed in self._passed.copy().values():
+            passed.append(value)
         self._signal.notify()
 
     def satisfies(self, predicate: Callable[[T], object]) -> Condition[T]:
@@ -121,12 +131,13 @@ class Value(Generic[T]):
             predicate: called in the waiting thread with the current value.
 
         Raises:
-            TypeError: *predicate* cannot be called.
+            TypeError: *predicate* cannot be called, or gives something that is always true (a coroutine, a generator).
         """
         if not callable(predicate):
             raise TypeError(
                 f"satisfies() takes a function of the value, not {predicate!r}; for equality there is equals()"
             )
+        refuse_kind(predicate)
         return _Satisfies(self, self._signal, predicate, "")
 
     def equals(self, value: T) -> Condition[T]:
@@ -139,7 +150,7 @@ class Value(Generic[T]):
         return self._name or "a value"
 
     def __repr__(self) -> str:
-        return f"<waitkit.Value {self._name or hex(id(self))}: {describe_value(self._value)}>"
+        return f"<waitkit.Value {self._name or hex(id(self))}: {describe_value(self.get())}>"
 
 
 class _Satisfies(Condition[T]):
@@ -158,41 +169,50 @@ class _Satisfies(Condition[T]):
 
 
 class _SatisfiesWatch(_SignalWatch):
-    """Judges the current value; values that came and went in between only count as interruptions."""
+    """Judges the current value. Of values that came and went in between it counts whether one was judged otherwise."""
 
     __slots__ = ("_epoch", "_holder", "_judged", "_passed", "_predicate")
 
-    def __init__(self, holder: Value[T], signal: Signal, predicate: Callable[[T], object]) -> None:
+    def __init__(self, holder: Value[Any], signal: Signal, predicate: Callable[[Any], object]) -> None:
         super().__init__(signal)
         self._holder = holder
         self._predicate = predicate
-        self._passed: deque[T] = deque(maxlen=_HISTORY)
+        self._passed: deque[Any] = deque(maxlen=_HISTORY)
         self._epoch = 0
-        self._judged: T = holder.get()
+        self._judged = holder._now
 
     @property
     def calls_user_code(self) -> bool:
         return True
 
     def arm(self, wake: Wake) -> None:
-        holder, passed = self._holder, self._passed
-
-        def note_and_wake() -> None:
-            passed.append(holder.get())
-            wake()
-
-        super().arm(note_and_wake)
+        self._holder._passed[self] = self._passed
+        super().arm(wake)
+        # Nobody noted what was set since the first look. One set is what the next look finds; of more, one is unknown.
+        if self._holder._now[1] - self._judged[1] > 1:
+            self._epoch += 1
 
     def look(self, now: Nanoseconds) -> Verdict:
         passed = [self._passed.popleft() for _ in range(len(self._passed))]
-        current = self._judged = self._holder.get()
-        for value in passed[:-1]:
-            if not self._predicate(value):
-                self._epoch += 1
-        return Verdict(bool(self._predicate(current)), current, None, self._epoch)
+        self._judged = self._holder._now
+        value = self._judged[0]
+        holds = self._judge(value)
+        # Where values were forgotten, any may have been among them.
+        if len(passed) == _HISTORY or any(self._judge(other) is not holds for other in passed if other is not value):
+            self._epoch += 1
+        return Verdict(holds, value, None, self._epoch)
+
+    def _judge(self, value: Any) -> bool:
+        judged = self._predicate(value)
+        refuse_always_true(judged, self._predicate)
+        return bool(judged)
+
+    def close(self) -> None:
+        self._holder._passed.pop(self, None)
+        super().close()
 
     def seen(self) -> str:
-        return describe_value(self._judged)
+        return describe_value(self._judged[0])
 
 
 Event.__module__ = Value.__module__ = "waitkit"

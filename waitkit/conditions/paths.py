@@ -57,10 +57,14 @@ def path_exists(path: str | os.PathLike[str]) -> Condition[Path]:
 
     Raises:
         TypeError: *path* is no path.
-        ValueError: it contains a null character.
+        ValueError: it is empty, or contains a null character.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
+    if not os.fspath(path):
+        raise ValueError(
+            f"path={path!r} is empty: it would be the working directory, which exists. Was a variable not set?"
+        )
     if "\0" in os.fsdecode(os.fspath(path)):
         raise ValueError(f"path={path!r} cannot be a path: it contains a null character")
     return _PathExists(Path(os.path.abspath(path)))

@@ -13,7 +13,7 @@ from waitkit.ground.callables import kind_of, python_function
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["Probe"]
+__all__ = ["Probe", "refuse_always_true", "refuse_kind"]
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Probe(Condition[T]):
     """
 
     def __init__(self, function: Callable[[], T]) -> None:
-        _refuse_always_true(function)
+        _refuse_as_condition(function)
         self._function = function
 
     @property
@@ -63,13 +63,7 @@ class _ProbeWatch(Watch):
             value = None
         else:
             self._error, self._value = None, value
-        if isinstance(value, _ALWAYS_TRUE):
-            if isinstance(value, types.CoroutineType):
-                value.close()
-            raise TypeError(
-                f"{describe_callable(self._function)} returned a {type(value).__name__}, which is always true: "
-                "return what it would give, from a plain function"
-            )
+        refuse_always_true(value, self._function)
         after = clock_now()
         return Verdict(bool(value), value, self._context.next_look(after, after - now))
 
@@ -82,18 +76,34 @@ class _ProbeWatch(Watch):
         return self._error
 
 
-def _refuse_always_true(function: Callable[[], Any]) -> None:
-    if isinstance(function, type):
+def refuse_always_true(value: object, function: Callable[..., Any]) -> None:
+    """Refuse what *function* returned where it would be judged true whatever it stands for."""
+    if isinstance(value, _ALWAYS_TRUE):
+        if isinstance(value, types.CoroutineType):
+            value.close()
         raise TypeError(
-            f"{function.__qualname__} is a class, and its instances would always be true: give an instance, or a "
-            "function that looks at one"
+            f"{describe_callable(function)} returned a {type(value).__name__}, which is always true: "
+            "return what it would give, from a plain function"
         )
+
+
+def refuse_kind(function: Callable[..., Any]) -> None:
+    """Refuse a function of which it is plain before it is called that it returns something always true."""
     kind = kind_of(function)
     if kind != "plain":
         raise TypeError(
             f"{describe_callable(function)} is {'an' if kind[0] == 'a' else 'a'} {kind} function: calling it gives an object "
             "that is always true. Give a plain function that returns what is to be judged"
         )
+
+
+def _refuse_as_condition(function: Callable[[], Any]) -> None:
+    if isinstance(function, type):
+        raise TypeError(
+            f"{function.__qualname__} is a class, and its instances would always be true: give an instance, or a "
+            "function that looks at one"
+        )
+    refuse_kind(function)
     inner, bound = python_function(function)
     code = getattr(inner, "__code__", None)
     if code is None or bound is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from waitkit.conditions.condition import Condition
-from waitkit.conditions.descriptors import DescriptorWatch
-from waitkit.ground.durations import Nanoseconds
+from waitkit.conditions.descriptors import DescriptorWatch, is_ready
+from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
 __all__ = ["ProcessExit", "ProcessExited", "process_exited"]
@@ -82,24 +82,55 @@ class ProcessExited(Condition[ProcessExit]):
         return _ProcessWatch(self, context)
 
 
+#: How long after the kernel has said that a process ended its exit code may take to become known: another thread may have
+#: reaped it, or a fork server may be about to tell. After that nobody knows it.
+_PATIENCE: Final = 100 * MILLISECOND
+
+
 class _ProcessWatch(DescriptorWatch):
-    __slots__ = ("_condition", "_ended", "_pidfd")
+    __slots__ = ("_condition", "_ended", "_gone", "_gone_since", "_pidfd")
 
     def __init__(self, condition: ProcessExited, context: Context) -> None:
         super().__init__(context)
         self._condition = condition
         self._pidfd: int | None = None
+        self._gone = False
+        self._gone_since: Nanoseconds | None = None
         self._ended: ProcessExit | None = None
 
     def look(self, now: Nanoseconds) -> Verdict:
-        if self._wake is not None and self._pidfd is None:
-            # Not the sentinel of multiprocessing: it is a pipe, which grandchildren hold open after the process is gone.
-            self._pidfd = _open_pidfd(self._condition.pid)
-        listening = self._pidfd is not None and self.listen(self._pidfd)
+        if self._wake is not None and self._pidfd is None and not self._gone:
+            self._open(self._condition.pid)
+        # Listen first: an end after that is heard. One that the kernel has told of already, it would tell again and again.
+        listening = self._pidfd is not None and not self._gone and self.listen(self._pidfd)
         self._ended = self._condition.ended()
+        if self._ended is None and listening and self._pidfd is not None and is_ready(self._pidfd):
+            self._gone = True
+            self._ended = self._condition.ended()
+        if self._ended is None and self._gone:
+            self._ended = self._ended_unknown(now)
         if self._ended is not None:
             return Verdict(True, self._ended)
-        return NOT_YET if listening else Verdict(False, None, self._context.next_look(now))
+        return NOT_YET if listening and not self._gone else Verdict(False, None, self._context.next_look(now))
+
+    def _open(self, pid: int | None) -> None:
+        """Have the kernel tell of the end. Where it cannot (before Linux 5.3, or no descriptor is left), look instead."""
+        if pid is not None and hasattr(os, "pidfd_open"):
+            try:
+                # Not the sentinel of multiprocessing: it is a pipe, which grandchildren hold open after the process is gone.
+                self._pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                self._gone = True
+            except OSError:
+                pass
+
+    def _ended_unknown(self, now: Nanoseconds) -> ProcessExit | None:
+        """It has ended, and who should know the exit code does not: somebody else has reaped it (``SIGCHLD`` ignored)."""
+        if self._gone_since is None:
+            self._gone_since = now
+        if now - self._gone_since < _PATIENCE:
+            return None
+        return ProcessExit(self._condition.pid or 0, None)
 
     def close(self) -> None:
         super().close()
@@ -110,16 +141,9 @@ class _ProcessWatch(DescriptorWatch):
     def seen(self) -> str:
         if self._ended is not None:
             return str(self._ended)
+        if self._gone:
+            return "ended, with an exit code that is not known yet"
         return "not started" if self._condition.pid is None else "still running"
-
-
-def _open_pidfd(pid: int | None) -> int | None:
-    if pid is None or not hasattr(os, "pidfd_open"):
-        return None
-    try:
-        return os.pidfd_open(pid)
-    except OSError:  # gone, or a kernel before 5.3, or no descriptor left: look instead
-        return None
 
 
 def _pid(process: Any) -> int | None:
@@ -156,7 +180,7 @@ def process_exited(process: Any) -> Condition[ProcessExit]:
 
     Args:
         process: a ``subprocess.Popen``, a ``multiprocessing.Process``, a ``psutil.Process``, or a pid. A pid that does
-            not exist counts as ended. The exit code is known only for children.
+            not exist counts as ended. The exit code is known only for children, and not where somebody else has reaped one.
 
     Raises:
         TypeError: *process* is nothing of these.

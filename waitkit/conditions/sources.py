@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Callable
+from functools import lru_cache
 from types import CodeType
 from typing import Any, Final
 
@@ -35,6 +36,7 @@ def describe_callable(function: Callable[..., Any]) -> str:
     return f"{name.replace('<locals>.', '')}()"
 
 
+@lru_cache(maxsize=256)  # a file is parsed for it: milliseconds, and many objects may come from one line
 def _lambda_source(code: CodeType) -> str | None:
     """The text of just this lambda, found by the positions of its instructions: a line may hold several."""
     import ast  # only when a message is written

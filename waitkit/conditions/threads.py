@@ -2,33 +2,65 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import weakref
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.probes import Probe
 from waitkit.conditions.sources import describe_value
 from waitkit.engine.signals import ConditionHook, Signal, Wake
 from waitkit.ground.durations import MICROSECOND, Nanoseconds
-from waitkit.waits.watching import Context, Verdict, Watch
+from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
+
+if TYPE_CHECKING:
+    import queue
+    from concurrent.futures import Future
 
 __all__ = ["EventSet", "FutureDone", "ItemQueued", "SharedEventSet", "ThreadEnded", "notified"]
 
 T = TypeVar("T")
 
 
-class _HookedWatch(Watch):
-    """Calls *judge* when one of *conditions* is notified; what it returns is the value, if true.
+#: A flag that is set: the look most waits end with. Made once, as making it would take a tenth of the time to the wake-up.
+_SET: Final = Verdict(True, True)
 
-    Where a condition cannot be hooked (a subclass with its own ``notify``, another implementation) or does not
-    tell of a change in both directions, the watch falls back to looking at growing gaps.
+
+class _HookedWatch(Watch):
+    """A watch that is woken by the ``notify`` of one of *conditions*; subclasses judge.
+
+    Where a condition cannot be hooked (a subclass with its own ``notify``, another implementation), the watch falls
+    back to looking at growing gaps.
     """
 
-    __slots__ = ("_context", "_falls_silently", "_hookable", "_hooks", "_judge", "_judged")
+    __slots__ = ("_conditions", "_context", "_hooks")
+
+    def __init__(self, context: Context, conditions: tuple[object, ...]) -> None:
+        self._context = context
+        self._conditions = conditions
+        self._hooks: Sequence[ConditionHook] = ()
+
+    def arm(self, wake: Wake) -> None:
+        hooks = [hook for condition in self._conditions if (hook := ConditionHook.of(condition)) is not None]
+        if len(hooks) == len(self._conditions):
+            self._hooks = hooks
+            for hook in hooks:
+                hook.subscribe(wake, self)
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.unsubscribe(self)
+
+
+class _LevelWatch(_HookedWatch):
+    """Judges by *judge*, which has no effects and costs little; what it returns is the value, if true.
+
+    So it may be asked twice: only where it says no, the hook is put in and it is asked again. The look that ends a wait is
+    then a single question, and puts no hook in that would have to be taken out.
+    """
+
+    __slots__ = ("_judge", "_judged", "_unheard")
 
     def __init__(
         self,
@@ -38,29 +70,24 @@ class _HookedWatch(Watch):
         *,
         falls_silently: bool = False,
     ) -> None:
-        self._context = context
+        super().__init__(context, conditions)
         self._judge = judge
         self._judged: object = None
-        self._falls_silently = falls_silently
-        self._hooks: list[ConditionHook] = []
-        self._hookable: tuple[threading.Condition, ...] = ()
-        if conditions and all(ConditionHook.works_on(condition) for condition in conditions):
-            self._hookable = cast("tuple[threading.Condition, ...]", conditions)
-
-    def arm(self, wake: Wake) -> None:
-        self._hooks = [ConditionHook(condition, wake) for condition in self._hookable]
+        #: it will stop holding without a notify, and somebody needs to know
+        self._unheard = falls_silently and context.both_ways
 
     def look(self, now: Nanoseconds) -> Verdict:
-        for hook in self._hooks:
+        judged = self._judge()
+        if judged and not self._context.both_ways:
+            self._judged = judged
+            return _SET if judged is True else Verdict(True, judged)
+        hooks = self._hooks
+        for hook in hooks:
             hook.arm()
         judged = self._judged = self._judge()
-        holds = bool(judged)
-        silent = not self._hookable or (holds and self._falls_silently)
-        return Verdict(holds, judged, self._context.next_look(now) if silent else None)
-
-    def close(self) -> None:
-        for hook in self._hooks:
-            hook.close()
+        if hooks and not (judged and self._unheard):
+            return Verdict(True, judged) if judged else NOT_YET
+        return Verdict(bool(judged), judged, self._context.next_look(now))
 
     def seen(self) -> str:
         return describe_value(self._judged) if self._judged else ""
@@ -70,15 +97,15 @@ class EventSet(Condition[bool]):
     """A :class:`threading.Event` that is set. Being cleared notifies nobody, so ``~event`` is looked at from time to time."""
 
     def __init__(self, event: threading.Event) -> None:
-        self._event = event
+        self.event = event
 
     @property
     def what(self) -> str:
-        return f"{_named(self._event)} to be set"
+        return f"{_named(self.event)} to be set"
 
     def watch(self, context: Context) -> Watch:
-        hook = getattr(self._event, "_cond", None)
-        return _HookedWatch(context, (hook,), self._event.is_set, falls_silently=True)
+        hook = getattr(self.event, "_cond", None)
+        return _LevelWatch(context, (hook,), self.event.is_set, falls_silently=True)
 
 
 class SharedEventSet(Condition[bool]):
@@ -89,14 +116,14 @@ class SharedEventSet(Condition[bool]):
     """
 
     def __init__(self, event: Any) -> None:
-        self._event = event
+        self.event = event
 
     @property
     def what(self) -> str:
         return "a multiprocessing.Event to be set"
 
     def watch(self, context: Context) -> Watch:
-        return _HookedWatch(context, (), self._event.is_set)
+        return _LevelWatch(context, (None,), self.event.is_set)
 
 
 class ItemQueued(Condition[Any]):
@@ -117,7 +144,7 @@ class ItemQueued(Condition[Any]):
         # put() notifies not_empty and get() not_full: both, as ~condition waits for the queue to be empty. A
         # SimpleQueue is written in C and has neither.
         hooks = (getattr(items, "not_empty", None), getattr(items, "not_full", None))
-        return _HookedWatch(context, hooks, lambda: None if items.empty() else items)
+        return _LevelWatch(context, hooks, lambda: None if items.empty() else items)
 
 
 class FutureDone(Condition["Future[T]"]):
@@ -133,7 +160,7 @@ class FutureDone(Condition["Future[T]"]):
     def watch(self, context: Context) -> Watch:
         # add_done_callback cannot be undone, so a wait that timed out would stay behind in the future.
         future = self._future
-        return _HookedWatch(context, (getattr(future, "_condition", None),), lambda: future if future.done() else None)
+        return _LevelWatch(context, (getattr(future, "_condition", None),), lambda: future if future.done() else None)
 
 
 class ThreadEnded(Condition[threading.Thread]):
@@ -155,18 +182,18 @@ _SETTLING: Final = 50 * MICROSECOND
 
 
 class _ThreadWatch(Watch):
-    __slots__ = ("_context", "_ending", "_thread", "_token")
+    __slots__ = ("_context", "_ending", "_leaving_since", "_thread")
 
     def __init__(self, thread: threading.Thread, context: Context) -> None:
         self._thread = thread
         self._context = context
         self._ending: _ThreadEnding | None = None
-        self._token: object = None
+        self._leaving_since: Nanoseconds | None = None
 
     def arm(self, wake: Wake) -> None:
         self._ending = _ThreadEnding.of(self._thread)
         if self._ending is not None:
-            self._token = self._ending.signal.subscribe(wake)
+            self._ending.signal.subscribe(wake, self)
 
     def look(self, now: Nanoseconds) -> Verdict:
         thread = self._thread
@@ -175,12 +202,15 @@ class _ThreadWatch(Watch):
         if thread.ident is not None and not thread.is_alive():
             return Verdict(True, thread)
         if thread.ident is not None and leaving:
-            return Verdict(False, None, now + _SETTLING)
+            if self._leaving_since is None:
+                self._leaving_since = now
+            # Some microseconds as a rule. The main thread may leave for long: its executors are joined first.
+            return Verdict(False, None, now + max(_SETTLING, (now - self._leaving_since) // 20))
         return Verdict(False, None, None if ending is not None else self._context.next_look(now))
 
     def close(self) -> None:
         if self._ending is not None:
-            self._ending.signal.unsubscribe(self._token)
+            self._ending.signal.unsubscribe(self)
 
     def seen(self) -> str:
         return "still running" if self._thread.is_alive() else "not started" if self._thread.ident is None else ""
@@ -189,7 +219,8 @@ class _ThreadWatch(Watch):
 class _ThreadEnding:
     """Put in the place of a thread's ``_delete``, the last Python method a thread calls (3.11 to 3.14).
 
-    Threads that were not started by ``threading`` (``_DummyThread``) never call it, and a ``Thread`` class without it
+    The main thread never calls it; what ``threading`` itself calls before it declares the main thread ended is used there.
+    Threads that were not started by ``threading`` (``_DummyThread``) call neither, and a ``Thread`` class without these
     cannot be hooked: those are looked at from time to time.
     """
 
@@ -204,22 +235,47 @@ class _ThreadEnding:
             if thread is not None:
                 type(thread)._delete(thread)  # type: ignore[attr-defined]
         finally:
-            self.begun = True
-            self.signal.notify()
+            self.begin()
+
+    def begin(self) -> None:
+        """The thread has nothing left to do but to end."""
+        self.begun = True
+        self.signal.notify()
 
     @classmethod
     def of(cls, thread: threading.Thread) -> _ThreadEnding | None:
         """The hook of *thread*, one for all who wait for it; ``None`` where there can be none."""
+        if thread is threading.main_thread():
+            return cls._of_main(thread)
         if not hasattr(type(thread), "_delete") or isinstance(thread, threading._DummyThread):
             return None
         hook = thread.__dict__.setdefault("_delete", cls(thread))  # atomic: two threads get the same one
         return hook if isinstance(hook, cls) else None
 
+    @classmethod
+    def _of_main(cls, thread: threading.Thread) -> _ThreadEnding | None:
+        known: _ThreadEnding | None = thread.__dict__.get(_MAIN_ENDING)
+        if known is not None:
+            return known
+        ending = cls(thread)
+        try:
+            threading._register_atexit(ending.begin)  # type: ignore[attr-defined]
+        except AttributeError:
+            return None
+        except RuntimeError:  # it is leaving already
+            ending.begun = True
+        # Of two threads that come here at once, both are registered, and one is used.
+        hook: _ThreadEnding = thread.__dict__.setdefault(_MAIN_ENDING, ending)
+        return hook
+
+
+#: Under this name the main thread keeps its hook.
+_MAIN_ENDING: Final = "_waitkit_ending"
+
 
 class _Notified(Condition[T]):
     def __init__(self, condition: threading.Condition, predicate: Callable[[], T]) -> None:
         self._condition = condition
-        self._predicate = predicate
         self._probe = Probe(predicate)  # refuses what it must, and has the words when they are needed
 
     @property
@@ -227,7 +283,29 @@ class _Notified(Condition[T]):
         return self._probe.what
 
     def watch(self, context: Context) -> Watch:
-        return _HookedWatch(context, (self._condition,), self._predicate)
+        return _NotifiedWatch(context, self._condition, self._probe.watch(context))
+
+
+class _NotifiedWatch(_HookedWatch):
+    """Judges as the plain callable it is, but when notified. The hook is put in first: it is asked once in a look."""
+
+    __slots__ = ("_probe",)
+
+    def __init__(self, context: Context, condition: threading.Condition, probe: Watch) -> None:
+        super().__init__(context, (condition,))
+        self._probe = probe
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        for hook in self._hooks:
+            hook.arm()
+        verdict = self._probe.look(now)
+        return verdict._replace(again=None) if self._hooks else verdict
+
+    def seen(self) -> str:
+        return self._probe.seen()
+
+    def error(self) -> Exception | None:
+        return self._probe.error()
 
 
 def notified(condition: threading.Condition, predicate: Callable[[], T]) -> Condition[T]:

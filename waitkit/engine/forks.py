@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-__all__ = ["generation", "on_fork_in_child"]
+__all__ = ["current", "generation", "on_fork_in_child"]
 
-_generation = 0
+#: As :func:`generation`, for what runs between a wake-up and the thread it wakes: read it as ``forks.current``.
+current = 0
 _resets: list[Callable[[], None]] = []
 
 
@@ -16,7 +17,7 @@ def generation() -> int:
 
     What was made in another generation belongs to a thread that may not exist here.
     """
-    return _generation
+    return current
 
 
 def on_fork_in_child(reset: Callable[[], None]) -> None:
@@ -25,8 +26,8 @@ def on_fork_in_child(reset: Callable[[], None]) -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _generation
-    _generation += 1
+    global current
+    current += 1
     for reset in _resets:
         reset()
 

@@ -25,16 +25,27 @@ Flow: TypeAlias = Generator[Wait, Any, T]
 def block(wait: Wait) -> Any:
     """Drive *wait* in this thread. Returns its value, or raises what ended it."""
     try:
-        if not wait.look():
-            parker = Parker()
-            wait.arm(parker.unpark)
-            while not wait.look():
-                parker.park(wait.due)
+        try:
+            if not wait.look():
+                _park_between_looks(wait)
+            wait.close()
+        except BaseException as error:
+            wait.close(error)
+            raise
     except BaseException as error:
-        wait.close(error)
+        wait.close(error)  # again, as Ctrl-C may have cut off the closing
         raise
-    wait.close()
     return wait.value
+
+
+def _park_between_looks(wait: Wait) -> None:
+    # Not in block(): CPython has no handler for the bytecode that goes back to the head of a loop, though Ctrl-C comes
+    # there; within a function that is called under "try" it does no harm.
+    parker = Parker()
+    wait.arm(parker.unpark)
+    while not wait.look():
+        while not parker.park(wait.due) and wait.only_reports():
+            pass
 
 
 async def wait_in_loop(wait: Wait) -> Any:
@@ -48,12 +59,13 @@ async def wait_in_loop(wait: Wait) -> Any:
             parker = _LoopParker(loop)
             wait.arm(parker.unpark)
             while not await looker.look():
-                await parker.park(wait.due)
+                while not await parker.park(wait.due) and wait.only_reports():
+                    pass
+        wait.close()
     except BaseException as error:
         ended_with = error
         looker.afterwards(lambda: wait.close(ended_with))
         raise
-    wait.close()
     return wait.value
 
 
@@ -129,25 +141,35 @@ class _LoopParker:
         self._woken = False
         self._future: asyncio.Future[None] | None = None
 
-    async def park(self, until: Nanoseconds | None) -> None:
-        timer = None if until is None else call_at(until, self.unpark)
+    async def park(self, until: Nanoseconds | None) -> bool:
+        timer = None if until is None else call_at(until, self._time_has_come)
         try:
             if not self._woken:
                 self._future = self._loop.create_future()
                 await self._future
-            self._woken = False
+            woken, self._woken = self._woken, False
+            return woken
         finally:
             self._future = None
             if timer is not None:
                 timer.cancel()
 
     def unpark(self) -> None:
+        self._call_in_loop(self._wake)
+
+    def _time_has_come(self) -> None:
+        self._call_in_loop(self._end_rest)
+
+    def _call_in_loop(self, function: Callable[[], None]) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(function)
         except RuntimeError:
             pass  # the loop is closed: nobody waits there any more
 
     def _wake(self) -> None:
         self._woken = True
+        self._end_rest()
+
+    def _end_rest(self) -> None:
         if self._future is not None and not self._future.done():
             self._future.set_result(None)

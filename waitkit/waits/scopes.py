@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +19,7 @@ from waitkit.ground.durations import (
 )
 from waitkit.ground.errors import Cancelled, WaitTimeout
 
-__all__ = ["CancelScope", "current_scopes", "fail_after", "move_on_after", "outside_scopes"]
+__all__ = ["CancelScope", "context_within", "current_scopes", "fail_after", "move_on_after", "outside_scopes"]
 
 _stack: ContextVar[tuple[CancelScope, ...]] = ContextVar("waitkit_scopes", default=())
 
@@ -37,6 +37,13 @@ def outside_scopes() -> Iterator[None]:
         yield
     finally:
         _stack.reset(token)
+
+
+def context_within(scope: CancelScope) -> Context:
+    """The caller's context, in which *scope* is the only scope around: for code that runs elsewhere, later and on its own."""
+    context = copy_context()
+    context.run(_stack.set, (scope,))
+    return context
 
 
 class CancelScope:

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from waitkit.engine.clock import now
-from waitkit.engine.forks import generation
+from waitkit.engine import forks
+from waitkit.engine.clock import current_clock, now
 from waitkit.engine.signals import Wake
 from waitkit.ground.callers import Caller, caller_label
 from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
@@ -53,16 +53,19 @@ class Wait:
     __slots__ = (
         "_armed",
         "_caller",
+        "_closed",
         "_context",
+        "_generation",
         "_limit",
+        "_look_due",
         "_message",
+        "_now",
         "_progress",
-        "_scope_tokens",
         "_scopes",
         "_started",
-        "_subscribers",
         "_unless",
         "_unless_watch",
+        "_untold",
         "_value_judged",
         "_watch",
         "_what",
@@ -82,7 +85,8 @@ class Wait:
         message: Message | None = None,
         caller: Caller | None = None,
     ) -> None:
-        started = now()
+        self._now = current_clock().now
+        started = self._now()
         settings = current_settings()
         self._scopes = current_scopes()
         scope_deadlines = [scope.deadline for scope in self._scopes if scope.deadline is not None]
@@ -103,14 +107,16 @@ class Wait:
         self._what = condition
         self._message = message
         self._caller = caller
-        self._armed: tuple[Wake, int] | None = None
-        self._scope_tokens: list[tuple[CancelScope, object]] = []
-        self._subscribers = subscribers()
+        self._armed: Wake | None = None
+        self._closed = False
+        self._generation = forks.current
+        self._untold = list(subscribers())
         self._progress: list[tuple[Nanoseconds, Subscriber]] = [
             (started + subscriber.first_progress, subscriber)
-            for subscriber in self._subscribers
+            for subscriber in self._untold
             if subscriber.on_progress is not None
         ]
+        self._look_due: Nanoseconds | None = None
         self._value_judged: object = None
         #: how often the condition was looked at
         self.looks = 0
@@ -118,7 +124,7 @@ class Wait:
         self.overrun = 0
         #: what the condition held with; set when :meth:`look` has returned true
         self.value: object = None
-        #: when to look again at the latest, wake-up or not; ``None``: only a wake-up
+        #: when to look again (or to report progress) at the latest, wake-up or not; ``None``: only a wake-up
         self.due: Nanoseconds | None = None
 
     @property
@@ -128,9 +134,10 @@ class Wait:
 
     def arm(self, wake: Wake) -> None:
         """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened."""
-        self._armed = (wake, generation())
+        self._armed = wake
+        self._generation = forks.current
         for scope in self._scopes:
-            self._scope_tokens.append((scope, scope.changed.subscribe(wake)))
+            scope.changed.subscribe(wake, self)
         self._watch.arm(wake)
         if self._unless_watch is not None:
             self._unless_watch.arm(wake)
@@ -147,9 +154,9 @@ class Wait:
             WaitFailed: the ``unless`` condition holds.
             StoppedHolding: a condition that had to hold all along does not.
         """
-        if self._armed is not None and self._armed[1] != generation():
-            self._rearm()
-        begun = now()
+        if self._generation != forks.current and self._armed is not None:
+            self._rearm(self._armed)
+        begun = self._now()
         for scope in self._scopes:
             if scope.cancel_called:
                 raise self._cancelled(scope, begun)
@@ -163,40 +170,65 @@ class Wait:
             raise StoppedHolding(self._facts("stopped holding after", joint=": "))
         due = verdict.again
         if self._unless_watch is not None:
-            against = self._unless_watch.look(begun)
-            if against.holds:
-                raise self._failed()
-            due = earliest(due, against.again)
+            due = earliest(due, self._look_against(self._unless_watch, begun))
         deadline = self._context.deadline
-        if deadline is not None and begun >= deadline:
-            raise self._timed_out(begun)
-        self.due = earliest(due, deadline)
         if deadline is not None:
-            self.overrun = max(0, now() - deadline)
+            if begun >= deadline:
+                raise self._timed_out(begun)
+            ended = self._now()
+            if ended > deadline:
+                self.overrun = ended - deadline
+            if due is None or deadline < due:
+                due = deadline
+        self.due = due
         if self._progress:
-            self._report_progress()
+            self._look_due = due
+            self._report_progress(self._now())
         return False
 
+    def _look_against(self, watch: Watch, begun: Nanoseconds) -> Nanoseconds | None:
+        """Look whether what ``unless`` names has come. Returns when to look again."""
+        against = watch.look(begun)
+        if against.holds:
+            raise self._failed()
+        return against.again
+
+    def only_reports(self) -> bool:
+        """Called where a rest ended by the time, not by a wake-up: report progress, where it was for that alone.
+
+        Returns:
+            True when no look is due yet: rest again, until :attr:`due`. Who listens to progress makes nobody look more often.
+        """
+        if not self._progress or self._generation != forks.current:
+            return False
+        instant = self._now()
+        if self._look_due is not None and instant >= self._look_due:
+            return False
+        self._report_progress(instant)
+        return True
+
     def close(self, error: BaseException | None = None) -> None:
-        """Unsubscribe from everything and leave a record. *error* is what the wait ended with, if not with success."""
-        for scope, token in self._scope_tokens:
-            scope.changed.unsubscribe(token)
-        self._scope_tokens.clear()
+        """Unsubscribe from everything and leave a record. *error* is what the wait ended with, if not with success.
+
+        Closing again does nothing, or what an interrupt kept the first time from doing.
+        """
+        if self._closed:
+            return
+        for scope in self._scopes:
+            scope.changed.unsubscribe(self)
         self._watch.close()
         if self._unless_watch is not None:
             self._unless_watch.close()
-        if self._subscribers:
+        if self._untold:
             record = self._record(_outcome(error))
-            for subscriber in self._subscribers:
-                publish(subscriber.on_end, record)
+            while self._untold:
+                publish(self._untold.pop(0).on_end, record)
+        self._closed = True
 
-    def _rearm(self) -> None:
+    def _rearm(self, wake: Wake) -> None:
         """This process is a child forked since the last look: what we had subscribed to stayed in the parent."""
-        assert self._armed is not None
-        wake = self._armed[0]
-        for scope, token in self._scope_tokens:
-            scope.changed.unsubscribe(token)
-        self._scope_tokens.clear()
+        for scope in self._scopes:
+            scope.changed.unsubscribe(self)
         self._watch.close()
         self._watch = self._what.watch(self._context)
         if self._unless is not None and self._unless_watch is not None:
@@ -239,7 +271,7 @@ class Wait:
         joint: str = " waiting for ",
         explain: tuple[Watch, ...] | None = None,
     ) -> WaitFacts:
-        elapsed = now() - self._started
+        elapsed = self._now() - self._started
         what = self._describe_at_failure()
         notes = [note for watch in explain or (self._watch,) for note in watch.explain()]
         if self.overrun > 5 * MILLISECOND:
@@ -275,21 +307,22 @@ class Wait:
             outcome=outcome,
             thread=threading.current_thread().name,
             start=self._started,
-            end=now(),
+            end=self._now(),
             limit=None if deadline is None else deadline - self._started,
             looks=self.looks,
             last=self._watch.seen(),
             caller=caller_label(self._caller),
         )
 
-    def _report_progress(self) -> None:
-        instant = now()
+    def _report_progress(self, instant: Nanoseconds) -> None:
+        next_report: Nanoseconds | None = None
         for position, (due, subscriber) in enumerate(self._progress):
             if instant >= due:
                 publish(subscriber.on_progress, self._record("pending"))
-                due = self._started + round((now() - self._started) * subscriber.growth)
+                due = self._started + round((self._now() - self._started) * subscriber.growth)
                 self._progress[position] = (due, subscriber)
-            self.due = earliest(self.due, due)
+            next_report = earliest(next_report, due)
+        self.due = earliest(self._look_due, next_report)
 
 
 def checkpoint(condition: Watchable) -> None:

@@ -50,9 +50,11 @@ class Context:
             must not last beyond it.
         ignore: exceptions of a callable that mean "not yet".
         probe_cap: the longest gap between two looks.
+        both_ways: whether the wait must also learn when the condition *stops* holding. Where that is false, a watch
+            that is told only of the beginning need not say when to look again while it holds.
     """
 
-    __slots__ = ("deadline", "ignore", "probe_cap", "started")
+    __slots__ = ("both_ways", "deadline", "ignore", "probe_cap", "started")
 
     def __init__(
         self,
@@ -60,11 +62,18 @@ class Context:
         deadline: Nanoseconds | None,
         ignore: tuple[type[Exception], ...],
         probe_cap: Nanoseconds,
+        *,
+        both_ways: bool = False,
     ) -> None:
         self.started = started
         self.deadline = deadline
         self.ignore = ignore
         self.probe_cap = probe_cap
+        self.both_ways = both_ways
+
+    def for_both_ways(self) -> Context:
+        """The same, for what is judged by a condition that goes on where its member holds: ``~`` and ``held_for``."""
+        return Context(self.started, self.deadline, self.ignore, self.probe_cap, both_ways=True)
 
     def objection_to_port(self, port: int) -> str:
         """Why an answer at this port of our own machine does not count, in words; empty where it does.
@@ -96,7 +105,9 @@ class Watch:
     """One wait's view of a condition.
 
     The wait calls :meth:`arm` once, then :meth:`look` again and again, at last :meth:`close`, all from one thread at
-    a time. To lose no change, a watch subscribes before it looks.
+    a time. To lose no change, a watch subscribes before it looks. Ctrl-C can fall anywhere in these: what a watch
+    subscribes to, it must know *before*, so that :meth:`close` finds it; and ``close`` is called again where it was
+    interrupted.
     """
 
     __slots__ = ()

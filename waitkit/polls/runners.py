@@ -1,0 +1,238 @@
+"""Who runs the runs: a worker thread, or the event loop that a coroutine function was started in."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Coroutine
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from waitkit.conditions.sources import describe_callable
+from waitkit.engine.background import CannotStart, start_thread
+from waitkit.engine.timers import Timer
+from waitkit.engine.workers import run_in_worker
+from waitkit.ground.durations import Nanoseconds
+from waitkit.ground.errors import Cancelled
+from waitkit.waits.scopes import CancelScope, context_within
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["InLoop", "InWorkers", "Run", "Runner"]
+
+Call: TypeAlias = Callable[[], Any]
+
+
+class Run:
+    """One run.
+
+    Attributes:
+        begun: the instant it began.
+        triggered: whether something else than the clock has caused it.
+        thread: the thread it runs in, for plain functions.
+        task: the task it runs in, for coroutine functions.
+        watchdog: fires when it takes too long.
+    """
+
+    __slots__ = ("begun", "task", "thread", "triggered", "watchdog")
+
+    def __init__(self, begun: Nanoseconds, triggered: bool) -> None:
+        self.begun = begun
+        self.triggered = triggered
+        self.thread: int | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.watchdog: Timer | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is inside this run."""
+        if self.task is None:
+            return self.thread == threading.get_ident()
+        asyncio = sys.modules["asyncio"]
+        try:
+            return bool(asyncio.current_task() is self.task)
+        except RuntimeError:  # no loop runs in this thread
+            return False
+
+    def where(self) -> str:
+        """The line it is in: ``"at orders.py:42 in fetch"``; empty where it has just ended."""
+        if self.task is not None:
+            frame = next((frame for frame in _awaiting(self.task.get_coro()) if not _is_ours(frame)), None)
+        else:
+            frame = sys._current_frames().get(self.thread or 0)
+            while frame is not None and _is_ours(frame):
+                frame = frame.f_back
+        if frame is None:
+            return ""
+        line = traceback.extract_stack(frame, limit=1)[-1]
+        return f"at {line.filename}:{line.lineno} in {line.name}"
+
+
+def _awaiting(coroutine: Any) -> list[FrameType]:
+    """The frames of a coroutine that is suspended, the innermost first."""
+    frames: list[FrameType] = []
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        frames.insert(0, frame)
+        coroutine = coroutine.cr_await
+    return frames
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").split(".")[0] in ("waitkit", "threading", "asyncio")
+
+
+Ended: TypeAlias = Callable[[Run, BaseException | None], None]
+
+
+class Runner(Protocol):
+    """Has the steps of a poller made, and its runs run."""
+
+    def soon(self, step: Callable[[], None]) -> bool:
+        """Have *step* called elsewhere. False where nobody is left to call it."""
+
+    #: whether a run has ended when :meth:`execute` returns
+    at_once: bool
+
+    def execute(self, run: Run, ended: Ended) -> None:
+        """Run once, and call *ended* with what was raised."""
+
+    def cancel(self, run: Run, reason: str) -> None:
+        """End the run, as far as it waits."""
+
+    def has_cancelled(self, error: BaseException | None) -> bool:
+        """Whether *error* is what :meth:`cancel` has led to."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether no run can ever end, as its loop is closed."""
+
+    def blocked_by_caller(self) -> bool:
+        """Whether a run cannot go on while the caller waits for it."""
+
+
+class InWorkers:
+    """Runs a plain function in the worker threads."""
+
+    at_once = True
+
+    def __init__(self, call: Call, *, own_thread: bool) -> None:
+        self._call = call
+        self._own_thread = own_thread
+        self._scope = CancelScope()
+        self._context = context_within(self._scope)
+
+    def soon(self, step: Callable[[], None]) -> bool:
+        try:
+            if self._own_thread:
+                start_thread("poller", step)
+            else:
+                run_in_worker(step)
+        except CannotStart:  # the interpreter is going down
+            return False
+        return True
+
+    def execute(self, run: Run, ended: Ended) -> None:
+        run.thread = threading.get_ident()
+        error: BaseException | None = None
+        try:
+            self._context.run(self._call)
+        except BaseException as raised:  # noqa: BLE001 - the poller judges it
+            error = raised.with_traceback(_from_the_callee(raised))
+        ended(run, error)
+
+    def cancel(self, run: Run, reason: str) -> None:
+        self._scope.cancel(reason)
+
+    def has_cancelled(self, error: BaseException | None) -> bool:
+        return isinstance(error, Cancelled) and error.scope is self._scope
+
+    @property
+    def gone(self) -> bool:
+        return False
+
+    def blocked_by_caller(self) -> bool:
+        return False
+
+
+class InLoop:
+    """Runs a coroutine function in the event loop it was started in; its looks too, unless they may block."""
+
+    at_once = False
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, object]], *, looks_may_block: bool) -> None:
+        import asyncio
+
+        self._call = call
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                f"{describe_callable(call)} is a coroutine function: start its poller inside the event loop that is to run it"
+            ) from None
+        self._looks_may_block = looks_may_block
+        self._cancelled = False
+        self._scope = CancelScope()
+        self._context = context_within(self._scope)
+
+    def soon(self, step: Callable[[], None]) -> bool:
+        try:
+            if self._looks_may_block:
+                run_in_worker(step)
+            else:
+                self._loop.call_soon_threadsafe(step)
+        except (CannotStart, RuntimeError):  # the interpreter is going down; the loop is closed
+            return False
+        return True
+
+    def execute(self, run: Run, ended: Ended) -> None:
+        if self._looks_may_block:
+            try:
+                self._loop.call_soon_threadsafe(self._begin, run, ended)
+            except RuntimeError as closed:
+                ended(run, closed)
+        else:
+            self._begin(run, ended)
+
+    def _begin(self, run: Run, ended: Ended) -> None:
+        run.task = self._loop.create_task(self._within(run, ended), context=self._context)
+
+    async def _within(self, run: Run, ended: Ended) -> None:
+        error: BaseException | None = None
+        try:
+            await self._call()
+        except BaseException as raised:  # noqa: BLE001 - as in a worker; what concerns the task or the loop is raised below
+            error = raised.with_traceback(_from_the_callee(raised))
+        ended(run, error)
+        if error is not None and not isinstance(error, Exception | Cancelled):
+            raise error  # the task was cancelled, or the loop is to be left
+
+    def cancel(self, run: Run, reason: str) -> None:
+        self._cancelled = True
+        self._scope.cancel(reason)
+        if run.task is not None:
+            self._loop.call_soon_threadsafe(run.task.cancel)
+
+    def has_cancelled(self, error: BaseException | None) -> bool:
+        ours = isinstance(error, Cancelled) and error.scope is self._scope
+        return ours or (self._cancelled and type(error).__name__ == "CancelledError")
+
+    @property
+    def gone(self) -> bool:
+        return self._loop.is_closed()
+
+    def blocked_by_caller(self) -> bool:
+        asyncio = sys.modules["asyncio"]
+        try:
+            return bool(asyncio.get_running_loop() is self._loop)
+        except RuntimeError:
+            return False
+
+
+def _from_the_callee(error: BaseException) -> TracebackType | None:
+    """The traceback of *error* from the first line that is not ours; all of it where every line is."""
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    return trace or error.__traceback__
