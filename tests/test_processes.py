@@ -16,6 +16,7 @@ import children
 import psutil
 import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, own_children, program  # noqa: F401
+from support import python
 
 from waitkit import (
     ProcessExit,
@@ -255,6 +256,20 @@ def test_statistics() -> None:
         wait_for(process.exited, LONG)
         with pytest.raises(ProcessLookupError, match=rf"sh \(pid {process.pid}\) has ended"):
             process.statistics()
+
+
+def test_import_is_cheap() -> None:
+    """To import and use a managed process loads neither psutil nor asyncio, wrapt or attrs."""
+    run = python("""
+        import sys
+        from waitkit import managed_process, output_matches, started
+        with managed_process(["sh", "-c", "echo up; exec sleep 60"], ready=output_matches("up")) as one:
+            pass
+        with started(managed_process(["true"]), managed_process(["true"])):
+            pass
+        print({"psutil", "asyncio", "wrapt", "attr", "attrs"} & set(sys.modules))
+        """)
+    assert run.stdout == "set()\n", run.stderr
 
 
 def test_no_such_program() -> None:

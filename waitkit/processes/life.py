@@ -10,6 +10,7 @@ from waitkit.conditions.condition import Condition, any_of
 from waitkit.conditions.descriptors import DescriptorWatch
 from waitkit.conditions.processes import ProcessExit, ProcessExited
 from waitkit.engine.clock import now
+from waitkit.engine.descriptors import CannotStart, watch_descriptor
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.ground.settings import scaled
@@ -182,8 +183,25 @@ class Life:
             drive(self.clearing())
 
     def kill(self) -> None:
-        """Kill everything, and wait for nothing."""
+        """Kill everything, and wait for nothing; it is reaped, and what it held given back, when it is gone."""
         self.child.identity.kill_tree()
+        if not hasattr(os, "pidfd_open"):
+            return
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:  # reaped already
+            self._release()
+            return
+
+        def bury() -> None:
+            os.close(pidfd)
+            if self.child.exit_code() is not None and not self.over:
+                self._release()
+
+        try:
+            watch_descriptor(pidfd, bury)
+        except CannotStart:  # the interpreter is going down
+            os.close(pidfd)
 
     def _release(self) -> None:
         self.over = True
