@@ -215,7 +215,9 @@ class Guarded:
         self.root.pid = pid
         # Where it carries the mark, that identifies it. To ask for more would wait for its exec, which takes a while.
         self.root.marked = tree.mark_of(pid) == self.root.mark
-        if not self.root.marked and tree.mark(pid, self.root.mark) is None:
+        if self.root.marked:
+            return  # the guardian knows the mark
+        if tree.mark(pid, self.root.mark) is None:
             facts = tree.facts_of(pid)
             self.root.start = 0 if facts is None else facts.start
         _guardian.tell(self.root.mark, _line(self.root))

@@ -94,7 +94,7 @@ class Life:
     def becoming_ready(self, resolve: Callable[[], Condition[Any] | None], unless: Condition[Any] | None) -> Flow[None]:
         """Wait until it is ready; its own end, and *unless*, end that."""
         if self._notifications is not None:
-            self._notifications.listen(lambda pid: pid == self.pid or pid in self.pids(all_of_tree=True))
+            self._notifications.listen(self._belongs)
         ready = self.child.ready_signalled if self.plan.ready == "event" else resolve()
         if ready is not None:
             ended: Condition[Any] = ProcessExited(self.child.process).described("its exit")
@@ -104,6 +104,10 @@ class Life:
         if self.plan.restart is not None:
             # Once it has died nobody knows any more what it listened at, and the next one is to find that free.
             self._listeners = listeners_of(self._members_now())
+
+    def _belongs(self, pid: int) -> bool:
+        """Whether what a process notified counts. One that has ended cannot be asked: it knew a name that only the tree knows."""
+        return pid == self.pid or pid in self.pids(all_of_tree=True) or facts_of(pid) is None
 
     def _facts(self) -> Sequence[str]:
         facts = [] if self._notifications is None else self._notifications.facts()
