@@ -23,9 +23,11 @@ NAMES = (
     "server_listening",
     "many_processes",
     "import_time",
+    "command_line",
     "retry_cost",
-    "port_cost",
+    "rate_limits",
     "pollers",
+    "port_cost",
     "demo_editions",
 )
 PEERS = (
@@ -38,14 +40,18 @@ PEERS = (
     "mirakuru",
     "pytest-xprocess",
     "psutil",
+    "apscheduler",
+    "schedule",
+    "pyrate-limiter",
+    "limits",
+    "aiolimiter",
+    "ratelimit",
     "portpicker",
     "portend",
     "port-for",
     "ephemeral-port-reserve",
     "pytest-asyncio",
     "anyio",
-    "apscheduler",
-    "schedule",
 )
 
 

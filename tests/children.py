@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -86,6 +87,19 @@ def fresh_port() -> int:
     """A port that nobody has at any address, not even what is left of a connection, and that nobody is given unasked."""
     with reserved_port(within=(10_000, 19_999)) as port:
         return port
+
+
+def fresh_range(count: int) -> tuple[int, int]:
+    """The first and the last of some ports in a row that nobody has, in either protocol; elsewhere for each who asks."""
+    while True:
+        first = random.randrange(25_000, 32_000)
+        try:
+            with ExitStack() as stack:
+                for port in range(first, first + count):
+                    stack.enter_context(reserved_port(within=(port, port), protocol="both"))
+        except OSError:
+            continue
+        return first, first + count - 1
 
 
 def end(pid: int) -> None:

@@ -56,9 +56,8 @@ ALWAYS = {
 
 #: What of that waitkit does, and why it may.
 PERMITTED = {
-    ("waitkit/engine/clock.py", "wait"): "the one place where a thread rests",
+    ("waitkit/engine/clock.py", "acquire"): "the one place where a thread rests",
     ("waitkit/engine/descriptors.py", "select"): "the one thread that waits for descriptors",
-    ("waitkit/engine/locks.py", "acquire"): "a lock that is held for a few bytecodes",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
     ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
@@ -71,6 +70,17 @@ PERMITTED = {
     ): "the name service offers nothing else; only a look that may_block asks",
     ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
+    ("waitkit/virtual/turns.py", "acquire"): "where virtual time is, and so no other place to rest at",
+    ("waitkit/virtual/monitor.py", "wait"): "the thread that watches over virtual time, and lives in real time",
+    ("waitkit/virtual/monitor.py", "join"): "of that thread, which has been told to end",
+}
+
+#: Where the word for sleeping may stand.
+SLEEPS = {
+    "examples/rpc_service/sleeping.py": "shows what sleeping costs",
+    "waitkit/virtual/outer_time.py": "puts a virtual wait in the place of sleeping",
+    "tests/test_virtual_clock.py": "sleeps in virtual time",
+    "tests/test_virtual_faults.py": "sleeps in virtual time",
 }
 
 
@@ -146,6 +156,8 @@ def rests(call: ast.Call, tree: ast.Module) -> bool:
         # Of processes and connections it takes no argument and never rests; that of select.poll() needs its 0.
         of_select = f"{ast.unparse(receiver)} = select.poll()" in ast.unparse(tree)
         return (of_select or bool(call.args or call.keywords)) and not is_zero(call.args[0] if call.args else None)
+    if name == "acquire" and call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False:
+        return False  # it only tries
     if name == "run":
         return ast.unparse(receiver) == "subprocess"
     return name in ALWAYS
@@ -174,15 +186,22 @@ def test_permissions_are_needed() -> None:
 
 
 def test_one_place_parks() -> None:
-    """Exactly one call in waitkit waits on a ``threading.Condition``, and it is the clock's."""
-    waits = [rest.file for rest in all_resting_calls() if rest.text in ("wait", "wait_for")]
-    assert waits == ["waitkit/engine/clock.py"]
-    (call,) = (
-        node
-        for node in ast.walk(parsed(PACKAGE / "engine/clock.py"))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "wait"
-    )
-    assert ast.unparse(call) == "place.wait(timeout)"
+    """Where a thread rests is the clock: the rest of a place, in real time and in virtual time, and nowhere else."""
+    rests = {rest.file for rest in all_resting_calls() if rest.text in ("acquire", "wait", "wait_for")}
+    of_a_limiter, of_the_monitor = "waitkit/rates/api.py", "waitkit/virtual/monitor.py"
+    assert rests - {of_a_limiter, of_the_monitor} == {"waitkit/engine/clock.py", "waitkit/virtual/turns.py"}
+    methods = [
+        function
+        for node in parsed(PACKAGE / "engine/clock.py").body
+        if isinstance(node, ast.ClassDef)
+        for function in node.body
+        if isinstance(function, ast.FunctionDef)
+        and any(
+            isinstance(call, ast.Call) and ast.unparse(call.func).endswith("token.acquire")
+            for call in ast.walk(function)
+        )
+    ]
+    assert [method.name for method in methods] == ["__init__", "rest"]
 
 
 def test_one_place_selects() -> None:
@@ -213,6 +232,8 @@ def test_one_place_selects() -> None:
         ("mapping.get('a', None)", False),
         ("current: ContextVar[int] = ContextVar('current')\ncurrent.get()", False),
         ("lock.acquire()", True),
+        ("lock.acquire(False)", False),
+        ("lock.acquire(True, 1)", True),
         ("self._lock.acquire()", True),
         ("self.acquire()", True),
         ("class Limiter:\n    def acquire(self): ...\nself.acquire()", False),
@@ -255,10 +276,12 @@ def sleeps(tree: ast.Module) -> Iterator[int]:
 
 @pytest.mark.parametrize("folder", ["waitkit", "tests", "examples"])
 def test_nothing_sleeps(folder: str) -> None:
-    """Neither waitkit nor its tests and examples sleep, but the example that shows what sleeping costs."""
-    exempt = "examples/rpc_service/sleeping.py"
+    """Neither waitkit nor its tests and examples sleep, but where that is what they are about."""
     found = [
-        f"{named(path)}:{line}" for path in sources(folder) if named(path) != exempt for line in sleeps(parsed(path))
+        f"{named(path)}:{line}"
+        for path in sources(folder)
+        if named(path) not in SLEEPS
+        for line in sleeps(parsed(path))
     ]
     assert found == []
 

@@ -11,6 +11,7 @@ import waitkit
 from waitkit import (
     CancelScope,
     Event,
+    RateLimiter,
     RestartPolicy,
     Value,
     after,
@@ -34,6 +35,7 @@ from waitkit import (
     port_free,
     port_listening,
     process_exited,
+    rate_limited,
     readable,
     ready_notified,
     reserved_port,
@@ -82,6 +84,10 @@ def _entered(manager: object) -> None:
         lambda bad: evict_port(1, timeout=bad),
         lambda bad: managed_process(["true"], ready_timeout=bad),
         lambda bad: managed_process(["true"], stop_timeout=bad),
+        lambda bad: RateLimiter("1/s").acquire(timeout=bad),
+        lambda bad: RateLimiter("1/s").reserve(timeout=bad),
+        lambda bad: RateLimiter("1/s").penalize(bad),
+        lambda bad: rate_limited("1/s", timeout=bad),
     ],
 )
 def test_durations(call, bad):
@@ -204,6 +210,11 @@ def test_durations(call, bad):
         (lambda: managed_process(print, start_method="thread"), "start_method='thread'"),
         (lambda: managed_process(["true"], stop_signal=0), "0"),
         (lambda: managed_process(["true"]).pid, "has not been started"),
+        (lambda: RateLimiter("1/s").reserve(0), "tokens=0"),
+        (lambda: RateLimiter("1/s").reserve(True), "tokens=True"),
+        (lambda: RateLimiter("1/s").delay("2"), "tokens='2'"),
+        (lambda: RateLimiter("1/s", store={}), r"store=\{\} is no waitkit.rates.store.Store"),
+        (lambda: RateLimiter("1/s").change("1/s", "1/min"), "has 1 rates: give as many"),
     ],
 )
 def test_other_values(call, names):

@@ -14,7 +14,9 @@ import pytest
 from children import LONG, fresh_port, listen, nothing_left, program  # noqa: F401
 
 from waitkit import Holder, managed_process, reserved_port, wait_for, who_holds
+from waitkit.ports import holders
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.sockets import Socket
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -125,6 +127,16 @@ def test_time_wait_tells_when_it_passes() -> None:
     assert 0 < holder.remaining <= 60
     (line,) = describe_holders(port)
     assert line.startswith(f"port {port} is held by no process: TIME_WAIT on 127.0.0.1, which passes in ")
+
+
+def test_last_remains_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several remains at one address the one that passes last is told, in whatever order they are listed."""
+    remains = [
+        Socket("tcp", socket.AF_INET, "TIME_WAIT", "127.0.0.1", 80, ("127.0.0.1", 9), 0, 0, remaining=left * 10**9)
+        for left in (5, 41, 7)
+    ]
+    monkeypatch.setattr(holders, "sockets_at", lambda port, protocol: remains)
+    assert who_holds(80) == (Holder(None, "", "", "TIME_WAIT", "127.0.0.1", remaining=41.0),)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user from whom other processes are hidden")

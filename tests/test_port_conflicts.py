@@ -200,7 +200,7 @@ def says_free(port: int, host: str | None, *, reuse: bool) -> bool:
 def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to find out: the kernel's list, and the bind that takes its place where the list is not complete."""
     if request.param == "bind":
-        monkeypatch.setattr(free, "lists_bound_sockets", lambda: False)
+        monkeypatch.setattr(free, "listeners_are_known", lambda: False)
     name: str = request.param
     return name
 
@@ -222,6 +222,16 @@ def test_verdict_is_what_a_bind_gives(
                     if verdict is not truth:
                         wrong.append((name, host, reuse, verdict))
     assert wrong == []
+
+
+@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize("kind", [silent, listening], ids=lambda kind: kind.__name__)
+def test_verdict_where_silent_sockets_are_not_listed(
+    kind: Callable[[ExitStack, Place, tuple[int, ...]], int], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.8 the list has the listeners, and a bind tells the rest: the verdict is the same."""
+    monkeypatch.setattr(free, "lists_bound_sockets", lambda: False)
+    test_verdict_is_what_a_bind_gives(kind, place, "listeners")
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def test_uvicorn_takes_a_descriptor(folder: Path) -> None:
             early = pool.submit(get, port)
             number = listener.fileno()
             argv = [sys.executable, "-m", "uvicorn", "--fd", str(number), "--no-access-log", "service:application"]
-            with running(argv, pass_fds=[number], cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}):
+            with running(argv, pass_fds=[number], cwd=folder):
                 assert wait_for(early, LONG).result() == b"served"
                 assert get(port) == b"served"
 
@@ -244,7 +244,7 @@ def test_uvicorn_binds_a_held_port(folder: Path) -> None:
     with reserved_port() as port:
         argv = [sys.executable, "-m", "uvicorn", "--port", str(port), "--no-access-log", "service:application"]
         for _ in range(2):
-            with running(argv, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}) as process:
+            with running(argv, cwd=folder) as process:
                 wait_for(port_listening(port), LONG, unless=process_exited(process))
                 assert get(port) == b"served"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import struct
@@ -21,7 +22,7 @@ from waitkit.ports import listening
 from waitkit.ports.addresses import Address, is_local
 from waitkit.ports.connecting import _Attempt, _connected_to_itself
 from waitkit.ports.listening import _PortListening, _PortWatch
-from waitkit.ports.sockets import listeners, listeners_are_known
+from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.watching import Context, Watch
 
 pytestmark = pytest.mark.usefixtures("means")
@@ -368,6 +369,19 @@ def test_full_listener_is_known_by_the_list(full: socket.socket) -> None:
     assert [found.full for found in listeners(port_of(full))] == [True]
     with socket.create_server(("127.0.0.1", 0), backlog=5) as roomy, socket.create_connection(roomy.getsockname()):
         assert [found.full for found in listeners(port_of(roomy))] == [False]
+
+
+def test_list_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the list fails for a moment, as without a descriptor left, a look connects instead, and no error comes of it."""
+
+    def refuse(port: int) -> list[Socket]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(listening, "listeners", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert wait_for(port_listening(port_of(server)), timeout=0)
+    with reserved_port() as port, pytest.raises(WaitTimeout, match="connection refused"):
+        wait_for(port_listening(port), timeout=0)
 
 
 def test_own_address_of_the_machine() -> None:

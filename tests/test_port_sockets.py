@@ -176,7 +176,8 @@ def test_own_process_owns_its_listener(source: str) -> None:
     with socket.create_server(("127.0.0.1", fresh_port())) as server:
         found = listeners(port_of(server))
         assert owns_one_of([os.getpid()], found) is True
-        assert owns_one_of([os.getppid(), 2**22 + 1], found) is False
+        with managed_process(["sleep", "infinity"]) as other:
+            assert owns_one_of([other.pid, 2**22 + 1], found) is False
         assert owns_one_of([], found) is False
         assert owns_one_of([os.getpid()], []) is False
         assert owners_of(found) == {found[0]: [os.getpid()]}

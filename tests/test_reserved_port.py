@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from children import LONG, no_descriptor_left, reserve_many
+from children import LONG, fresh_port, fresh_range, no_descriptor_left, reserve_many
 
 from waitkit import (
     port_free,
@@ -171,7 +171,7 @@ def test_threads() -> None:
     assert len(set(ports)) == 200
 
 
-@pytest.mark.parametrize("within", [None, (20_000, 22_999)])
+@pytest.mark.parametrize("within", [None, (20_000, 31_999)])
 def test_unique_across_processes(within: tuple[int, int] | None) -> None:
     """Eight processes that hold 200 reservations each, all at the same time, hold 1600 different ports; of a range too."""
     context = multiprocessing.get_context("spawn")
@@ -254,15 +254,33 @@ def test_not_inherited_by_programs() -> None:
 
 def test_within_a_range() -> None:
     """A port of a range is taken from it, and the range is used up before it is refused; then the error names it."""
+    first, last = fresh_range(20)
     with ExitStack() as stack:
-        ports = [stack.enter_context(reserved_port(within=(21_000, 21_019))) for _ in range(15)]
+        ports = [stack.enter_context(reserved_port(within=(first, last))) for _ in range(15)]
         assert len(set(ports)) == 15
-        assert all(21_000 <= port <= 21_019 for port in ports)
-    with reserved_port(within=(21_000, 21_000)) as only:
-        assert only == 21_000
-        with pytest.raises(OSError, match="no port from 21000 to 21000 is left") as caught:
-            reserved_port(within=(21_000, 21_000)).__enter__()
+        assert all(first <= port <= last for port in ports)
+    with reserved_port(within=(first, first)) as only:
+        assert only == first
+        with pytest.raises(OSError, match=f"no port from {first} to {first} is left") as caught:
+            reserved_port(within=(first, first)).__enter__()
         assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp", "both"])
+def test_range_that_is_used_up_names_who_has_it(protocol: str) -> None:
+    """The error names who holds the first few ports of the range, in the protocol that was asked for."""
+    within = fresh_range(2)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(reserved_port(within=within, protocol=protocol))  # type: ignore[arg-type]
+        with pytest.raises(OSError, match=f"no port from {within[0]} to {within[1]} is left") as caught:
+            reserved_port(within=within, protocol=protocol).__enter__()  # type: ignore[arg-type]
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == (4 if protocol == "both" else 2)
+    for line in lines:
+        assert f"is held by pid {os.getpid()} (" in line
+        assert "BOUND on ::" in line
+    assert any("(udp)" in line for line in lines) is (protocol != "tcp")
 
 
 def test_range_goes_round_once() -> None:
@@ -308,8 +326,8 @@ def test_both_protocols() -> None:
 def test_both_takes_another_number_where_udp_is_in_use() -> None:
     """A number that is in use in one protocol is not taken for both."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        other.bind(("127.0.0.1", 0))
-        taken = other.getsockname()[1]
+        taken = fresh_port()
+        other.bind(("127.0.0.1", taken))
         with pytest.raises(OSError, match="is left"):
             reserved_port(protocol="both", within=(taken, taken)).__enter__()
         bind(taken, reuse=False).close()  # nothing of the attempt is left in TCP
@@ -353,10 +371,11 @@ def test_several() -> None:
 
 def test_several_or_none() -> None:
     """Where fewer are left than are asked for, none is held."""
-    with reserved_port(within=(21_100, 21_102)) as taken, no_descriptor_left():
-        with pytest.raises(OSError, match="no port from 21100 to 21102 is left"):
-            reserved_ports(3, within=(21_100, 21_102)).__enter__()
-        for port in {21_100, 21_101, 21_102} - {taken}:
+    first, last = fresh_range(3)
+    with reserved_port(within=(first, last)) as taken, no_descriptor_left():
+        with pytest.raises(OSError, match=f"no port from {first} to {last} is left"):
+            reserved_ports(3, within=(first, last)).__enter__()
+        for port in {*range(first, last + 1)} - {taken}:
             bind(port, reuse=False).close()
 
 

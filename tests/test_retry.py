@@ -614,3 +614,20 @@ def test_cancelled_is_never_kept():
     assert threading.active_count() >= 1
     assert waitkit.retry_backoff is retry_backoff
     assert LIMIT
+
+
+def test_a_delay_asks_for_no_notes(jumping, monkeypatch):
+    """The look at ready= is a question: nobody is asked who holds the port, as the error of that look is never seen."""
+    from waitkit import path_exists
+    from waitkit.conditions import paths
+
+    asked = []
+    monkeypatch.setattr(paths._PathWatch, "explain", lambda watch: asked.append(watch) or ())
+
+    @retry_backoff(on=KeyError, attempts=3, base="10ms", ready=path_exists("/nowhere/at/all"))
+    def fails():
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert asked == []

@@ -68,8 +68,9 @@ if _TYPE_CHECKING:
     from waitkit.processes.statistics import Statistics as Statistics
     from waitkit.processes.together import started as started
     from waitkit.rates.api import rate_limited as rate_limited
+    from waitkit.rates.exceeded import RateLimitExceeded as RateLimitExceeded
     from waitkit.rates.limiter import RateLimiter as RateLimiter
-    from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
+    from waitkit.rates.reservation import Reservation as Reservation
     from waitkit.retry.api import Retrying as Retrying
     from waitkit.retry.api import retry_backoff as retry_backoff
     from waitkit.retry.api import retrying as retrying
@@ -77,6 +78,9 @@ if _TYPE_CHECKING:
     from waitkit.retry.records import Attempt as Attempt
     from waitkit.retry.records import RetryRecord as RetryRecord
     from waitkit.retry.records import current_attempt as current_attempt
+    from waitkit.virtual.block import virtual_clock as virtual_clock
+    from waitkit.virtual.clock import VirtualClockError as VirtualClockError
+    from waitkit.virtual.clock import VirtualDeadlock as VirtualDeadlock
     from waitkit.waiting import consistently as consistently
     from waitkit.waiting import consistently_async as consistently_async
     from waitkit.waiting import wait_for as wait_for
@@ -105,9 +109,10 @@ _HOMES = {
     "PollerStatus": "polls.records",
     "ProcessExit": "conditions.processes",
     "Rate": "policies.gcra",
-    "RateLimitExceeded": "rates.limiter",
+    "RateLimitExceeded": "rates.exceeded",
     "RateLimiter": "rates.limiter",
     "ReadyEvent": "processes.ready_event",
+    "Reservation": "rates.reservation",
     "RestartPolicy": "processes.restarting",
     "RetryBudget": "retry.budget",
     "RetryRecord": "retry.records",
@@ -115,6 +120,8 @@ _HOMES = {
     "Statistics": "processes.statistics",
     "StoppedHolding": "ground.errors",
     "Value": "conditions.own",
+    "VirtualClockError": "virtual.clock",
+    "VirtualDeadlock": "virtual.clock",
     "WaitFacts": "ground.errors",
     "WaitFailed": "ground.errors",
     "WaitRecord": "ground.records",
@@ -158,6 +165,7 @@ _HOMES = {
     "stop_pollers_on": "polls.ending",
     "subscribe": "ground.records",
     "unix_socket_listening": "ports.listening",
+    "virtual_clock": "virtual.block",
     "wait_for": "waiting",
     "wait_for_async": "waiting",
     "waits_for": "decorators.waits_for",

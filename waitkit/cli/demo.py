@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+import argparse
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    import argparse
+from waitkit.cli.interrupts import interruptible
+from waitkit.cli.options import new_parser
+from waitkit.cli.progress import LongWaits
+from waitkit.cli.telling import say
+from waitkit.waits.scopes import CancelScope
 
-    from waitkit.waits.scopes import CancelScope
-
-__all__ = ["add_to", "run"]
+__all__ = ["run"]
 
 
 class Outcome(Protocol):
@@ -26,36 +28,23 @@ class Outcome(Protocol):
     would_sleep: float
 
 
-def add_to(commands: Any) -> None:
-    """Add this subcommand to argparse's collection of them."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "demo",
-        help="run 26 tests of an RPC service without a sleep",
-        description="Runs 26 tests of the life of an RPC service, from start to restart. They wait for conditions; what the "
-        "same tests sleep in their other edition, which sleeps and hopes, is printed beside.",
-    )
-    parser.add_argument(
-        "--with-sleeps",
-        action="store_true",
-        help="run the sleeping edition, too, and measure it, instead of only adding up its sleeps (most of a minute)",
-    )
-    parser.set_defaults(run=run)
+def run(words: Sequence[str]) -> int:
+    """Run the demo.
 
+    Args:
+        words: its arguments.
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run the demo. Returns 0 when all tests pass, else 1, and 2 where the example is not installed."""
-    from importlib import import_module
-
-    from waitkit.cli.interrupts import interruptible
-    from waitkit.cli.progress import LongWaits
-
+    Returns:
+        0 when all tests pass, else 1, and 2 where the example is not installed.
+    """
+    arguments = _parser().parse_args(words)
     try:
         # By its name: it is a folder of the examples, which is a part of waitkit only once that is installed.
         example: Any = import_module("waitkit.demo.run")
     except ModuleNotFoundError as error:
         if error.name != "waitkit.demo":
             raise
-        print("waitkit demo: the example is there once waitkit is installed: pip install -e .", file=sys.stderr)
+        say("waitkit demo: the example is there once waitkit is installed: pip install -e .")
         return 2
     with interruptible() as scope, LongWaits():
         print("The tests of an RPC service, waiting for conditions:\n")
@@ -66,6 +55,21 @@ def run(arguments: argparse.Namespace) -> int:
             sleeping = _shown(example.run("sleeping"), scope, by_sleeping=True)
     _print_totals(waiting, sleeping)
     return 0 if not _failed(waiting) and not _failed(sleeping or []) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = new_parser(
+        "demo",
+        "[--with-sleeps]",
+        "Runs 26 tests of the life of an RPC service, from start to restart. They wait for conditions; what the\n"
+        "same tests sleep in their other edition, which sleeps and hopes, is printed beside.",
+    )
+    parser.add_argument(
+        "--with-sleeps",
+        action="store_true",
+        help="run the sleeping edition, too, and measure it, instead of only adding up its sleeps (most of a minute)",
+    )
+    return parser
 
 
 def _failed(outcomes: list[Outcome]) -> list[Outcome]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO
 
+from waitkit.cli.telling import say
 from waitkit.ground.durations import Duration
 from waitkit.ground.records import Subscriber, WaitRecord, subscribe
 
@@ -35,15 +37,23 @@ class LongWaits:
 
     Args:
         after: how long a wait must have gone on to be shown.
-        stream: where to write; ``None``: stderr.
+        words: what to say of a wait.
+        live: False for plain lines in any case, as others write to the terminal, too.
 
     Raises:
         TypeError, ValueError: *after* is no duration.
     """
 
-    def __init__(self, after: Duration = "500ms", stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        after: Duration = "500ms",
+        words: Callable[[WaitRecord], str] = "waiting for {}".format,
+        *,
+        live: bool = True,
+    ) -> None:
         self._after = after
-        self._line = _line_for(sys.stderr if stream is None else stream)
+        self._words = words
+        self._line = _line_for(sys.stderr) if live else _PlainLines()
         self._subscription: Subscriber | None = None
 
     def __enter__(self) -> Self:
@@ -52,7 +62,7 @@ class LongWaits:
         # Other threads wait too, and may do so for hours; their records come in their threads.
         def goes_on(record: WaitRecord) -> None:
             if record.thread == thread:
-                self._line.show(f"waiting for {record}")
+                self._line.show(self._words(record))
 
         def has_ended(record: WaitRecord) -> None:
             if record.thread == thread:
@@ -71,33 +81,41 @@ class LongWaits:
         self._line.clear()
 
 
-def _line_for(stream: TextIO) -> _Line:
-    if stream.isatty():
-        try:
-            from rich.console import Console
-            from rich.live import Live
-            from rich.text import Text
-        except ImportError:
-            pass  # rich is an extra; the plain lines say the same
-        else:
-            live = Live(console=Console(file=stream), transient=True, auto_refresh=False)
-            return _LiveLine(live, Text)
-    return _PlainLines(stream)
+def _line_for(stream: TextIO | None) -> _Line:
+    if stream is not None and stream.isatty():
+        from importlib.util import find_spec
+
+        if find_spec("rich") is not None:  # it is an extra; the plain lines say the same
+            return _LiveLine(stream)
+    return _PlainLines()
 
 
 class _LiveLine:
+    """One line that changes. rich is imported when there is something to show: most waits end before."""
+
     growth = _LIVE_GROWTH
 
-    def __init__(self, live: Any, text: Any) -> None:
-        self._live = live
-        self._text = text
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live: Any = None
+        self._text: Any = None
         self._shown = False
 
     def show(self, text: str) -> None:
+        if self._live is None:
+            self._begin()
         if not self._shown:
             self._live.start()
             self._shown = True
         self._live.update(self._text(text, no_wrap=True, overflow="ellipsis", style="dim"), refresh=True)
+
+    def _begin(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        self._live = Live(console=Console(file=self._stream), transient=True, auto_refresh=False)
+        self._text = Text
 
     def clear(self) -> None:
         if self._shown:
@@ -109,11 +127,8 @@ class _LiveLine:
 class _PlainLines:
     growth = _PLAIN_GROWTH
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
     def show(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        say(text)
 
     def clear(self) -> None:
         """What is printed stays."""

@@ -26,6 +26,10 @@ class _Combined(Watch):
         return any(watch.may_block for watch in self._watches)
 
     @property
+    def outside(self) -> bool:
+        return any(watch.outside for watch in self._watches)
+
+    @property
     def calls_user_code(self) -> bool:
         return any(watch.calls_user_code for watch in self._watches)
 

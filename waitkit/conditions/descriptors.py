@@ -8,7 +8,7 @@ import selectors
 from typing import Final, Protocol
 
 from waitkit.conditions.condition import Condition
-from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
+from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, descriptor_subscription
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
@@ -30,6 +30,7 @@ class DescriptorWatch(Watch):
     """A watch that is woken when a descriptor is ready; subclasses say which, and judge."""
 
     __slots__ = ("_context", "_subscription", "_wake")
+    outside = True
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -45,9 +46,11 @@ class DescriptorWatch(Watch):
             return False
         if self._subscription is not None and self._subscription.live:
             return True
+        self._subscription = subscription = descriptor_subscription(fd, self._wake, write=write)
         try:
-            self._subscription = watch_descriptor(fd, self._wake, write=write)
+            subscription.begin()
         except (CannotStart, PermissionError):  # EPERM: a regular file, which is always ready and never watched
+            self._subscription = None
             return False
         return True
 

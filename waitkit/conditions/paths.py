@@ -26,6 +26,7 @@ class _PathExists(Condition[Path]):
 
 class _PathWatch(Watch):
     __slots__ = ("_context", "_path", "_trouble")
+    outside = True
 
     def __init__(self, path: Path, context: Context) -> None:
         self._path = path

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.sources import describe_callable, describe_value
-from waitkit.engine.clock import now as clock_now
+from waitkit.engine.clock import current_clock
 from waitkit.ground.callables import kind_of, python_function
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
@@ -16,6 +16,9 @@ from waitkit.waits.watching import Context, Verdict, Watch
 __all__ = ["Probe", "refuse_always_true", "refuse_kind"]
 
 T = TypeVar("T")
+
+#: Makes a Verdict without the Python function that a named tuple has for that; why, is told in own.py.
+_new: Final = tuple.__new__
 
 _ALWAYS_TRUE: Final = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
 
@@ -41,11 +44,12 @@ class Probe(Condition[T]):
 
 
 class _ProbeWatch(Watch):
-    __slots__ = ("_context", "_error", "_function", "_looked", "_value")
+    __slots__ = ("_clock_now", "_context", "_error", "_function", "_looked", "_value")
 
     def __init__(self, function: Callable[[], T], context: Context) -> None:
         self._function = function
         self._context = context
+        self._clock_now = current_clock().now
         self._value: T | None = None
         self._error: Exception | None = None
         self._looked = False
@@ -63,9 +67,11 @@ class _ProbeWatch(Watch):
             value = None
         else:
             self._error, self._value = None, value
-        refuse_always_true(value, self._function)
-        after = clock_now()
-        return Verdict(bool(value), value, self._context.next_look(after, after - now))
+        holds = bool(value)
+        if holds:
+            refuse_always_true(value, self._function)
+        after = self._clock_now()
+        return _new(Verdict, (holds, value, self._context.next_look(after, after - now), 0, False))
 
     def seen(self) -> str:
         if self._error is not None:

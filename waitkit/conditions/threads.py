@@ -23,7 +23,7 @@ __all__ = ["EventSet", "FutureDone", "ItemQueued", "SharedEventSet", "ThreadEnde
 T = TypeVar("T")
 
 
-#: A flag that is set: the look most waits end with. Made once, as making it would take a tenth of the time to the wake-up.
+#: A flag that is set: the look that most waits end with. It is made once, not between the wake-up and the return.
 _SET: Final = Verdict(True, True)
 
 

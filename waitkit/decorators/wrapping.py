@@ -9,7 +9,8 @@ from __future__ import annotations
 import operator
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from copy import deepcopy
+from typing import Any, Self, TypeVar
 
 import wrapt
 
@@ -33,14 +34,34 @@ class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
             return _by_name, (self.__wrapped__.__module__, self.__wrapped__.__qualname__)
         return getattr, (self._self_instance, self.__wrapped__.__name__)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self._self_instance is None:
+            return self
+        return getattr(deepcopy(self._self_instance, memo), self.__wrapped__.__name__)
+
 
 class FunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
-    """A wrapped function; it pickles by name where the plain function does."""
+    """A wrapped function; it pickles by name where the plain function does, and its copies are itself, as those of functions."""
 
     __bound_function_wrapper__ = BoundWrapper
 
     def __reduce_ex__(self, protocol: object) -> Any:
-        return str(self.__wrapped__.__qualname__)
+        name = getattr(self.__wrapped__, "__qualname__", None)
+        if name is None:
+            raise TypeError(
+                f"cannot pickle {describe_callable(self.__wrapped__)} with a decorator on it: it has no name by which another "
+                "process could find it decorated. Decorate a function that calls it"
+            )
+        return str(name)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
 
 
 def refuse_generators(function: Any, decorator: str, instead: str) -> None:

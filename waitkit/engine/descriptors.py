@@ -12,7 +12,7 @@ from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND
 
-__all__ = ["CannotStart", "DescriptorSubscription", "Descriptors", "watch_descriptor"]
+__all__ = ["CannotStart", "DescriptorSubscription", "Descriptors", "descriptor_subscription", "watch_descriptor"]
 
 # Only these let a descriptor be registered while another thread waits on the selector.
 _SELECTOR: Final[type[selectors.BaseSelector] | None] = getattr(
@@ -21,7 +21,10 @@ _SELECTOR: Final[type[selectors.BaseSelector] | None] = getattr(
 
 
 class DescriptorSubscription:
-    """Wants one call when a descriptor is ready; then it is spent."""
+    """Wants one call when a descriptor is ready; then it is spent.
+
+    Who has one made, keeps it, and calls :meth:`begin` then, can always close it, even if Ctrl-C falls in between.
+    """
 
     __slots__ = ("_owner", "events", "fd", "wake")
 
@@ -31,6 +34,15 @@ class DescriptorSubscription:
         self.events = events
         self.wake: Wake | None = wake
 
+    def begin(self) -> None:
+        """Be called from now on.
+
+        Raises:
+            CannotStart: this platform has no fitting selector, or no thread can be started: look from time to time.
+            OSError: the kernel cannot watch this descriptor (regular files are always ready), or it is closed.
+        """
+        self._owner._add(self)
+
     @property
     def live(self) -> bool:
         """Neither called nor closed."""
@@ -39,8 +51,8 @@ class DescriptorSubscription:
     def close(self) -> None:
         """Do not call any more. Close the subscription *before* the descriptor."""
         if self.wake is not None:
-            self.wake = None
             self._owner._drop(self)
+            self.wake = None  # at last: a close that was interrupted is done again
 
 
 class Descriptors:
@@ -56,16 +68,24 @@ class Descriptors:
         self._always_writable: tuple[int, int] | None = None
         self._running = False
 
+    def subscription(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
+        """What :meth:`watch` gives, not begun yet."""
+        return DescriptorSubscription(self, fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ, wake)
+
     def watch(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
         """Call *wake* once, when *fd* can be read (or has ended), or with *write*, when it can be written.
 
         Raises:
-            CannotStart: this platform has no fitting selector, or no thread can be started: look from time to time.
-            OSError: the kernel cannot watch this descriptor (regular files are always ready), or it is closed.
+            CannotStart, OSError: as :meth:`DescriptorSubscription.begin`.
         """
+        subscription = self.subscription(fd, wake, write=write)
+        subscription.begin()
+        return subscription
+
+    def _add(self, subscription: DescriptorSubscription) -> None:
         if _SELECTOR is None:
             raise CannotStart("this platform has neither epoll nor kqueue")
-        subscription = DescriptorSubscription(self, fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ, wake)
+        fd = subscription.fd
         with self._lock:
             if self._selector is None:
                 self._open()
@@ -74,12 +94,11 @@ class Descriptors:
             if not self._running:
                 self._running = True
                 try:
-                    start_thread("descriptors", self._run)
+                    start_thread("descriptors", self._run, real=True)
                 except BaseException:
                     self._running = False
                     self._register(fd, others)
                     raise
-        return subscription
 
     def _open(self) -> None:
         """Make the selector, and the pipe whose writing end is always ready. The lock is held."""
@@ -201,6 +220,11 @@ _descriptors = Descriptors()
 def watch_descriptor(fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
     """As :meth:`Descriptors.watch`, on the descriptors of this process."""
     return _descriptors.watch(fd, wake, write=write)
+
+
+def descriptor_subscription(fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
+    """As :meth:`Descriptors.subscription`, on the descriptors of this process."""
+    return _descriptors.subscription(fd, wake, write=write)
 
 
 @on_fork_in_child

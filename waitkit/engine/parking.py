@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from waitkit.engine import forks
-from waitkit.engine.clock import current_clock
+from waitkit.engine.clock import Place, current_clock
 from waitkit.ground.durations import Nanoseconds
 
 __all__ = ["Parker"]
-
-
-class _Place(threading.Condition):
-    """A ``Condition`` whose wake-up survives a signal handler that runs between "am I woken?" and the rest.
-
-    A handler runs in the main thread between any two bytecodes. If it wakes the very thread it interrupts after
-    that thread has found itself not woken, and before it stands among the waiters, ``notify`` reaches nobody.
-    ``Condition.wait`` calls ``_release_save`` *after* it has put itself among the waiters, so we look once more there.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        # The RLock's own method was put on the instance; without it, lookup finds the one below.
-        self.__dict__.pop("_release_save", None)
-        self.woken = False
-
-    def _release_save(self) -> object:
-        if self.woken:
-            self.notify()
-        return self._lock._release_save()  # type: ignore[attr-defined]
 
 
 class Parker:
@@ -36,17 +14,18 @@ class Parker:
 
     A wake-up is kept: ``unpark`` before ``park`` makes the park return at once. Wake-ups do not add up.
 
-    The place's lock guards ``woken`` and nothing else. It is held for a few bytecodes, except by the resting thread,
-    for which ``Condition.wait`` gives it up. It is entered as ``place._lock``, not as ``place``: ``Condition.__enter__`` is
-    Python code, in which Ctrl-C can fall between taking the lock and handing it to the ``with`` statement.
+    Args:
+        purpose: what its thread waits for, where a clock has to explain why time stands still.
     """
 
-    __slots__ = ("_clock", "_generation", "_place")
+    __slots__ = ("_generation", "_notify", "_place", "_rest")
 
-    def __init__(self) -> None:
-        self._place = _Place()
+    def __init__(self, purpose: object = None) -> None:
+        clock = current_clock()
+        self._rest = clock.rest
+        self._notify = clock.notify
+        self._place = Place(purpose)
         self._generation = forks.current
-        self._clock = current_clock()
 
     def park(self, until: Nanoseconds | None) -> bool:
         """Rest until :meth:`unpark`, or until the instant *until* (``None``: only until unpark).
@@ -59,22 +38,18 @@ class Parker:
         if self._generation != forks.current:
             # The process forked since the last look. Wake-ups meant for us may have gone to the parent's copy:
             # have the caller look again before it rests.
-            self._place = _Place()
+            self._place = Place(self._place.purpose)
             self._generation = forks.current
             return True
-        place = self._place
-        with place._lock:  # type: ignore[attr-defined]
-            if not place.woken:
-                self._clock.rest(place, until)
-            woken, place.woken = place.woken, False
-        return woken
+        return self._rest(self._place, until)
+
+    def linger(self, until: Nanoseconds) -> None:
+        """As :meth:`park`, for a thread of waitkit's own that has nothing to do: a virtual clock lets no time pass for it."""
+        self._place.idle = True
+        self.park(until)
+        self._place.idle = False
 
     def unpark(self) -> None:
         """Wake the thread parked here, or have its next park return at once."""
-        if self._generation != forks.current:
-            return  # its thread stayed in the parent, perhaps while it held the lock
-        place = self._place
-        with place._lock:  # type: ignore[attr-defined]
-            if not place.woken:
-                place.woken = True
-                self._clock.notify(place)
+        if self._generation == forks.current:  # else its thread stayed in the parent
+            self._notify(self._place)

@@ -128,7 +128,7 @@ class ConditionHook(Signal):
     def unsubscribe(self, token: object) -> None:
         """End a subscription. The last one to go takes the entry along, where that can be done at once."""
         self._subscribers.pop(token, None)
-        if (self._waiters and not self._subscribers) or token in self._leaving:
+        if (self._waiters and not self._subscribers) or (self._leaving and token in self._leaving):
             self._take_out(token)
 
     def _take_out(self, token: object) -> None:
@@ -170,9 +170,10 @@ class _Entry:
         hook = self._hook
         for wake in hook._subscribers.copy().values():
             wake()
-        waiters = hook._waiters
-        if len(waiters) > 1 and not all(isinstance(other, _Entry) for other in waiters.copy()):
-            raise RuntimeError("not a waiter: pass this wake-up on")
+        if len(hook._waiters) > 1:
+            for other in hook._waiters.copy():
+                if type(other) is not _Entry:
+                    raise RuntimeError("not a waiter: pass this wake-up on")
 
 
 _passes_on: bool | None = None

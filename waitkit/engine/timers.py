@@ -13,7 +13,7 @@ from waitkit.engine.parking import Parker
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 
-__all__ = ["Timer", "Timers", "call_at"]
+__all__ = ["Timer", "Timers", "call_at", "use_timers"]
 
 
 class Timer:
@@ -109,7 +109,7 @@ class Timers:
             elif self._ended(idle_until):
                 return
             else:
-                self._parker.park(idle_until)
+                self._parker.linger(idle_until)
 
     def _next(self) -> tuple[Timer | None, Nanoseconds | None]:
         """The entry that is due, or when to look again; neither where the heap is empty."""
@@ -137,6 +137,13 @@ _timers = Timers()
 def call_at(due: Nanoseconds, callback: Wake) -> Timer:
     """As :meth:`Timers.call_at`, on the timers of this process."""
     return _timers.call_at(due, callback)
+
+
+def use_timers(timers: Timers) -> Timers:
+    """Make *timers* those of this process. Returns the ones used until now."""
+    global _timers
+    previous, _timers = _timers, timers
+    return previous
 
 
 @on_fork_in_child

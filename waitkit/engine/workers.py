@@ -14,7 +14,7 @@ from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.parking import Parker
 
-__all__ = ["MOST_WORKERS", "Task", "Workers", "run_in_worker"]
+__all__ = ["MOST_WORKERS", "Task", "Workers", "run_in_worker", "use_workers"]
 
 Task: TypeAlias = Callable[[], None]
 
@@ -115,7 +115,7 @@ class Workers:
         """Rest until called. False where nobody has called for a while."""
         idle_until = now() + LINGER
         while True:
-            parker.park(idle_until)
+            parker.linger(idle_until)
             with self._lock:
                 if parker not in self._idle:
                     return True
@@ -140,6 +140,13 @@ _workers = Workers()
 def run_in_worker(task: Task) -> None:
     """As :meth:`Workers.run`, on the workers of this process."""
     _workers.run(task)
+
+
+def use_workers(workers: Workers) -> Workers:
+    """Make *workers* those of this process. Returns the ones used until now."""
+    global _workers
+    previous, _workers = _workers, workers
+    return previous
 
 
 @on_fork_in_child

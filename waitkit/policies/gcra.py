@@ -84,35 +84,50 @@ Rate.__module__ = "waitkit"
 class Bucket:
     """The state of one rate. Not locked: its owner does that, and hands in the instant."""
 
-    __slots__ = ("rate", "tat")
+    __slots__ = ("_closed_until", "_least", "rate", "tat")
 
     def __init__(self, rate: Rate) -> None:
         self.rate = rate
-        #: the theoretical arrival time, times ``rate.count``
+        #: the theoretical arrival time that its charges come to, times ``rate.count``
         self.tat = 0
+        # A pause is kept apart from the charges, so that neither taking one back nor another rate changes its length.
+        self._closed_until: Nanoseconds | None = None
+        self._least = 0  # what the pause makes of the theoretical arrival time
 
     def due(self, tokens: int, now: Nanoseconds, ahead: int = 0) -> Nanoseconds:
         """The instant at which *tokens* may be used, when *ahead* others go first. It may have passed."""
         rate = self.rate
-        full = max(self.tat, now * rate.count) + (ahead + tokens - rate.burst) * rate.period
+        full = self._tat_at(now * rate.count) + (ahead + tokens - rate.burst) * rate.period
         return -(-full // rate.count)
 
     def charge(self, tokens: int, at: Nanoseconds) -> None:
-        """Use *tokens* at an instant at which they are due."""
-        self.tat = max(self.tat, at * self.rate.count) + tokens * self.rate.period
+        """Use *tokens* at an instant at which they are due. To take that back, put :attr:`tat` back to what it was."""
+        self.tat = self._tat_at(at * self.rate.count) + tokens * self.rate.period
 
-    def give_back(self, tokens: int) -> None:
-        """Tokens that were charged, and not used, return. What a full bucket cannot hold is lost, as ever."""
-        self.tat -= tokens * self.rate.period
+    def _tat_at(self, instant: int) -> int:
+        if self._least > instant:  # comparisons, as they cost a third of max()
+            instant = self._least
+        return max(instant, self.tat)
 
-    def empty_until(self, instant: Nanoseconds) -> None:
+    def close_until(self, instant: Nanoseconds) -> None:
         """Have no token before *instant*, and one then."""
-        rate = self.rate
-        self.tat = max(self.tat, instant * rate.count + (rate.burst - 1) * rate.period)
+        self._closed_until = instant if self._closed_until is None else max(instant, self._closed_until)
+        self._read_pause()
 
     def change(self, rate: Rate, now: Nanoseconds) -> None:
-        """Go on with another rate. Tokens in use stay in use, and return at the new rate."""
+        """Go on with another rate. The tokens that are there stay there, as many as the new burst holds; none come with it.
+
+        So windows that span the change hold no more than the burst at their start, and what flows at either rate.
+        """
         old = self.rate
-        used = max(0, self.tat - now * old.count)  # times the old period: tokens not returned yet
-        self.tat = now * rate.count + -(-used * rate.period // old.period)
+        there = old.burst * old.period - max(
+            0, self.tat - now * old.count
+        )  # in the old period; below 0 when promised ahead
+        # More than the new burst holds makes an instant that has passed, which counts as full.
+        self.tat = now * rate.count + rate.burst * rate.period - there * rate.period // old.period
         self.rate = rate
+        self._read_pause()
+
+    def _read_pause(self) -> None:
+        if self._closed_until is not None:
+            self._least = self._closed_until * self.rate.count + (self.rate.burst - 1) * self.rate.period

@@ -16,7 +16,7 @@ from waitkit.polls.conditions import Observable, Stopped
 from waitkit.waits.drivers import block
 from waitkit.waits.wait import Wait
 
-__all__ = ["add", "discard", "stop_pollers_on"]
+__all__ = ["add", "discard", "running", "stop_pollers_on"]
 
 
 class _Machine(Observable, Protocol):
@@ -39,6 +39,11 @@ def add(machine: _Machine, patience_at_exit: Nanoseconds | None) -> None:
 def discard(machine: _Machine) -> None:
     """A poller has ended."""
     _running.pop(machine, None)
+
+
+def running() -> set[_Machine]:
+    """Those that have started and not ended."""
+    return set(_running)
 
 
 def _stop_at_exit() -> None:

@@ -20,6 +20,9 @@ __all__ = ["ConnectWatch"]
 #: How long one attempt may take where no answer comes at all: a lost packet, a silent firewall, a full backlog.
 _PATIENCE = SECOND
 
+#: What is seen where an attempt got no answer in that time: a machine that is gone answers nothing at all.
+_NO_ANSWER = "no answer to an attempt to connect"
+
 _AF_UNIX = getattr(socket, "AF_UNIX", None)
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN, errno.EALREADY)
@@ -46,6 +49,7 @@ class ConnectWatch(Watch):
     """Tries to connect, to all addresses at once, and never blocks: a slow answer wakes the wait when it comes."""
 
     __slots__ = ("_attempts", "_context", "_trouble", "_wake")
+    outside = True
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -126,7 +130,7 @@ class ConnectWatch(Watch):
         if now - attempt.began >= _PATIENCE:
             self._attempts.remove(attempt)
             attempt.close()
-            self._trouble = "no answer to an attempt to connect"
+            self._trouble = _NO_ANSWER
         return False
 
     def _concluded(self, attempt: _Attempt, code: int) -> bool:
@@ -159,6 +163,11 @@ class ConnectWatch(Watch):
         if attempt.listening is None:
             return self._context.next_look(now)
         return attempt.began + _PATIENCE
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the last look tells neither that somebody accepts nor that nobody is there."""
+        return bool(self._attempts) and self._trouble != _NO_ANSWER
 
     def close(self) -> None:
         for attempt in self._attempts:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
@@ -15,12 +16,15 @@ from waitkit.ports.addresses import check_host, check_port, is_literal, resolve
 from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target, bars
 from waitkit.ports.holders import describe_holders
-from waitkit.ports.sockets import listeners, lists_bound_sockets, sockets_at
+from waitkit.ports.sockets import Socket, listeners, listeners_are_known, lists_bound_sockets, sockets_at
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["port_free"]
 
-_NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+#: How often the list is asked at one look, while those who have the port come and go.
+_QUESTIONS: Final = 4
+
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
 class _PortFree(Condition[int]):
@@ -39,6 +43,7 @@ class _PortFree(Condition[int]):
 
 class _PortFreeWatch(Watch):
     __slots__ = ("_bindable", "_condition", "_context", "_trouble")
+    outside = True
 
     def __init__(self, condition: _PortFree, context: Context) -> None:
         self._condition = condition
@@ -114,20 +119,29 @@ def is_free(target: Target, port: int, *, reuse_address: bool) -> bool:
     Raises:
         OSError: this user may not bind the port.
     """
-    try:
-        listening = listeners(port)
-    except OSError:
+    if not listeners_are_known():
         return _try_to_bind(target, port, reuse_address=reuse_address)
-    if any(bars(found, target, reuse_address=reuse_address) for found in listening):
+    if any(bars(found, target, reuse_address=reuse_address) for found in listeners(port)):
         return False
     if not lists_bound_sockets() or port < _first_unprivileged_port():
         return _try_to_bind(target, port, reuse_address=reuse_address)
-    verdicts = {bars(found, target, reuse_address=reuse_address) for found in sockets_at(port)}
-    if True in verdicts:
-        return False
-    # What is left is in nobody's list: whether a socket that has the address set SO_REUSEADDR. Then somebody has the port
-    # already, and a short bind of ours bars nobody whom that one does not bar too.
-    return None not in verdicts or _try_to_bind(target, port, reuse_address=reuse_address)
+    undecided: list[Socket] | None = None
+    for _ in range(_QUESTIONS):
+        before, undecided = undecided, []
+        for found in sockets_at(port):
+            verdict = bars(found, target, reuse_address=reuse_address)
+            if verdict:
+                return False
+            if verdict is None:
+                undecided.append(found._replace(remaining=None))
+        if not undecided:
+            return True
+        if undecided == before:
+            # It depends on what no list tells: whether those who have the address set SO_REUSEADDR. A short bind of ours
+            # says it, and bars nobody whom they do not bar, as they stay.
+            return _try_to_bind(target, port, reuse_address=reuse_address)
+        # A server on its way from bind to listen looks like this for an instant, and may be gone in the next.
+    return False
 
 
 def _try_to_bind(target: Target, port: int, *, reuse_address: bool) -> bool:
@@ -161,8 +175,8 @@ def port_free(port: int, host: str | None = None, *, reuse_address: bool = True)
     - IPv6 listeners count against IPv4, as far as they take connections of it; a listener at another address does not count.
 
     On Linux from 6.8 on the kernel's list of sockets is asked, and nobody is disturbed. Elsewhere, for ports that only
-    root may bind, and where somebody has the port without listening, it is tried by a bind without listening, which lasts
-    some microseconds and could in that time bar another's bind.
+    root may bind, and for a server with the option where somebody has the port, does not listen and stays, it is tried by a
+    bind without listening, which lasts some microseconds and could in that time bar another's bind.
 
     Args:
         port: from 1 to 65535.

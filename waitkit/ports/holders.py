@@ -133,9 +133,9 @@ def _name_of_user(uid: int | None) -> str:
         return str(uid)
 
 
-def describe_holders(port: int, *, leave_out_own_reservations: bool = False) -> list[str]:
+def describe_holders(port: int, protocol: Protocol = "tcp", *, leave_out_own_reservations: bool = False) -> list[str]:
     """A line for each of the first few holders: ``"port 5432 is held by pid 812 (postgres, user ...), LISTEN on ..."``."""
-    holders = who_holds(port)
+    holders = who_holds(port, protocol)
     if leave_out_own_reservations:
         holders = tuple(holder for holder in holders if (holder.pid, holder.state) != (os.getpid(), "BOUND"))
     return [f"port {port} is held by {holder}" for holder in holders[:3]]

@@ -41,6 +41,7 @@ class _HttpOk(Condition[int]):
 
 class _HttpWatch(Watch):
     __slots__ = ("_condition", "_context", "_trouble")
+    outside = True
 
     def __init__(self, condition: _HttpOk, context: Context) -> None:
         self._condition = condition

@@ -48,7 +48,7 @@ class _PortWatch(ConnectWatch):
     now and then, too rarely for a server that comes up to see one, and once more at the deadline.
     """
 
-    __slots__ = ("_condition", "_connect_at", "_literal", "_local", "_targets")
+    __slots__ = ("_condition", "_connect_at", "_full", "_literal", "_local", "_targets")
 
     def __init__(self, condition: _PortListening, context: Context) -> None:
         super().__init__(context)
@@ -57,6 +57,7 @@ class _PortWatch(ConnectWatch):
         self._local: dict[Address, bool] = {}
         self._targets: list[Address] = []
         self._connect_at = context.started + _IN_SPITE_OF_THE_LIST
+        self._full = False
 
     @property
     def may_block(self) -> bool:
@@ -69,13 +70,14 @@ class _PortWatch(ConnectWatch):
             self._trouble = error.strerror or str(error)
             return Verdict(False, None, self._context.next_look(now))
         here = [address for address in addresses if self._is_local(address)]
-        if not here or not listeners_are_known():
+        found = self._listeners() if here else None
+        if found is None:
             self._targets = addresses
             return super().look(now)
-        found = listeners(self._condition.port)
         answering = [other for other in found if any(other.takes(str(address[1][0])) for address in here)]
         if any(not other.full for other in answering):
             return self._held(now)
+        self._full = bool(answering)
         connect = not answering and (now >= self._connect_at or self._is_last(now))
         if connect:
             self._connect_at = now + _IN_SPITE_OF_THE_LIST
@@ -86,6 +88,17 @@ class _PortWatch(ConnectWatch):
         if len(here) == len(addresses):
             self._trouble = _refusal(answering, found)
         return verdict._replace(again=earliest(verdict.again, self._context.next_look(now)))
+
+    @property
+    def undecided(self) -> bool:
+        return self._full or super().undecided
+
+    def _listeners(self) -> list[Socket] | None:
+        """Who listens at the port, as far as the system tells. It does not where no descriptor is left to ask by."""
+        try:
+            return listeners(self._condition.port) if listeners_are_known() else None
+        except OSError:
+            return None
 
     def _is_local(self, address: Address) -> bool:
         if address not in self._local:

@@ -15,6 +15,7 @@ from waitkit.engine.forks import on_fork_in_child
 from waitkit.ports.addresses import check_host, check_port, resolve
 from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target
+from waitkit.ports.holders import describe_holders
 
 __all__ = ["reserved_port", "reserved_ports"]
 
@@ -33,6 +34,9 @@ _STEPS: Final = (1, 10_007, 20_011, 30_011, 40_009, 50_021)
 
 #: How often "both" asks for a port: the kernel picks it for TCP, and it may be in use of UDP.
 _TRIES_FOR_BOTH: Final = 1_000
+
+#: Of how many ports of a range that is used up the error names who has them.
+_NAMED_IN_ERRORS: Final = 3
 
 _held: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
@@ -63,7 +67,8 @@ class reserved_port:
 
     Raises:
         TypeError, ValueError: an argument cannot be what it should be.
-        OSError: no port is left, or this user may not have those (on entering the block).
+        OSError: no port is left, or this user may not have those (on entering the block). Of a range the message says who
+            has the first few.
         RuntimeError: the block is entered while it is in use already.
     """
 
@@ -147,8 +152,17 @@ class reserved_port:
             except OSError as error:
                 if error.errno != errno.EADDRINUSE or (port == 0 and self._protocol != "both"):
                     raise
-        place = "" if self._within is None else f" from {self._within[0]} to {self._within[1]}"
-        raise OSError(errno.EADDRINUSE, f"no port{place} is left: all are in use")
+        raise OSError(errno.EADDRINUSE, self._none_is_left())
+
+    def _none_is_left(self) -> str:
+        if self._within is None:
+            return "no port is left: all are in use"
+        first, last = self._within
+        notes = []
+        for port in range(first, min(last + 1, first + _NAMED_IN_ERRORS)):
+            for protocol in ("tcp", "udp") if self._protocol == "both" else (self._protocol,):
+                notes += describe_holders(port, "udp" if protocol == "udp" else "tcp")[:1]
+        return "\n".join((f"no port from {first} to {last} is left: all are in use", *notes))
 
     def _candidates(self) -> Iterator[int]:
         """The ports to try, 0 for one of the kernel's choice. Those of a range in a random order, once each."""

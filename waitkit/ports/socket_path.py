@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
+import sys
 import weakref
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +13,7 @@ from typing import Final
 __all__ = ["LONGEST_PATH", "reserved_socket_path"]
 
 #: The bytes of ``sun_path`` without the one that ends it: 108 on Linux, 104 on macOS and the BSDs.
-LONGEST_PATH: Final = 107 if os.uname().sysname == "Linux" else 103
+LONGEST_PATH: Final = 107 if sys.platform == "linux" else 103
 
 
 class reserved_socket_path:
@@ -98,6 +97,8 @@ def _length(path: Path) -> int:
 
 def _short_folder(name: str) -> Path:
     """A new folder of our own: in the system's temporary one, or in ``/tmp`` where that is too long for a socket."""
+    import tempfile  # with what it brings it costs milliseconds, and whoever awaits a port imports this module
+
     folder = Path(tempfile.mkdtemp(prefix="w"))
     if _length(folder / name) <= LONGEST_PATH:
         return folder
@@ -107,4 +108,6 @@ def _short_folder(name: str) -> Path:
 
 def _remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)

@@ -165,6 +165,21 @@ class _Streams:
         return Output(ours[0], ours[1], sink)
 
 
+class _OurStreams(_Streams):
+    """Our own output streams, which the child writes to itself; there is nothing to read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pipes, self.theirs = self.theirs, []
+        for fd in pipes:
+            os.close(fd)
+        for number in (1, 2):
+            try:
+                self.theirs.append(os.dup(number))
+            except OSError:  # it is closed here
+                self.theirs.append(os.open(os.devnull, os.O_WRONLY))
+
+
 def _reap(process: Any) -> None:
     """Wait for a child that was killed, so that no zombie stays."""
     with outside_scopes():
@@ -175,16 +190,23 @@ class ProgramChild:
     """A program, started from its arguments."""
 
     def __init__(
-        self, argv: Sequence[str], surroundings: Surroundings, additions: Mapping[str, str], sink: Sink | None
+        self,
+        argv: Sequence[str],
+        surroundings: Surroundings,
+        additions: Mapping[str, str],
+        sink: Sink | None,
+        *,
+        passed_through: bool = False,
     ) -> None:
         self.name = os.path.basename(argv[0])
         guarded = Guarded()
         environment = environment_for(surroundings.env, {**additions, guarded.name: ""})
-        # A Python child would otherwise keep its output to itself until 8 KiB have gathered.
-        environment.setdefault("PYTHONUNBUFFERED", "1")
+        if not passed_through:
+            # A Python child would otherwise keep its output to itself until 8 KiB have gathered.
+            environment.setdefault("PYTHONUNBUFFERED", "1")
         streams = None
         try:
-            streams = _Streams()
+            streams = _OurStreams() if passed_through else _Streams()
             options = popen_options(surroundings, guarded.root.mark)
             with guarded:
                 self._process = subprocess.Popen(

@@ -155,7 +155,7 @@ class _Marking:
 
     def end(self) -> None:
         self.put_back()
-        self._lock.__exit__()
+        self._lock.release()
 
     def put_back(self) -> None:
         before, self.before = self.before, None

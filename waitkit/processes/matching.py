@@ -33,6 +33,7 @@ class _OutputMatches(Condition["re.Match[str]"]):
 
 class _OutputWatch(Watch):
     __slots__ = ("_name", "_pattern", "_sizes", "_streams_found", "_subject", "_tokens")
+    outside = True
 
     def __init__(self, pattern: re.Pattern[str], name: StreamName | None, subject: Subject) -> None:
         self._pattern = pattern

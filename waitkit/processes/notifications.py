@@ -151,6 +151,7 @@ class _ReadyNotified(Condition[bool]):
 
 class _ReadyNotifiedWatch(Watch):
     __slots__ = ("_notifications", "_token")
+    outside = True
 
     def __init__(self, notifications: Notifications | None) -> None:
         self._notifications = notifications

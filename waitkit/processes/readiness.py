@@ -66,6 +66,7 @@ class Ready(About):
 
 class _ReadyWatch(Watch):
     __slots__ = ("_facts", "_inner")
+    outside = True
 
     def __init__(self, inner: Watch, facts: Callable[[], Sequence[str]]) -> None:
         self._inner = inner
@@ -97,6 +98,7 @@ class _Aside(Watch):
     """
 
     __slots__ = ("_began", "_closed", "_failed", "_inner", "_looks", "_parker", "_thread", "_verdict", "_wake")
+    outside = True
 
     def __init__(self, inner: Watch) -> None:
         self._inner = inner

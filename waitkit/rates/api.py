@@ -52,15 +52,15 @@ def rate_limited(
     to_optional_nanoseconds(timeout, "timeout")
     if key is not None and not callable(key):
         raise TypeError(f"key={key!r} is no function of the call's arguments")
-    limiters = KeyedLimiters(_maker(rates, burst, keyed=key is not None), max_keys)
-    if any(tokens > rate.burst for rate in limiters.of(None).rates):
-        raise ValueError(
-            f"tokens={tokens} exceeds the burst, so that no call could ever be made: {limiters.of(None).name}"
-        )
+    make = _maker(rates, burst, keyed=key is not None)
+    limiters = KeyedLimiters(make, max_keys)
+    only = make()
+    if any(tokens > rate.burst for rate in only.rates):
+        raise ValueError(f"tokens={tokens} exceeds the burst, so that no call could ever be made: {only.name}")
 
     def limiter_for(instance: object, args: Any, kwargs: Any) -> RateLimiter:
         if key is None:
-            return limiters.of(None)
+            return only
         return limiters.of(key(*args, **kwargs) if instance is None else key(instance, *args, **kwargs))
 
     def plain(function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:

@@ -186,7 +186,7 @@ class Retrier:
         passed = after(delay / SECOND)
         if self.ready is not None:
             try:
-                yield Wait(self.ready, 0)
+                yield Wait(self.ready, 0, explained=False)
                 # What holds right after the failure is not what the failure came from: the delay is served in full.
             except WaitTimeout:
                 held = yield Wait(any_of(self.ready, passed), None)

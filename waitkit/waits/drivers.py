@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Flow", "block", "drive", "drive_in_loop", "wait_in_loop"]
+__all__ = ["Flow", "awaited_in_loops", "block", "drive", "drive_in_loop", "wait_in_loop"]
 
 #: A policy at work: it yields the waits to make, is sent what they gave, and returns its result.
 Flow: TypeAlias = Generator[Wait, Any, T]
@@ -41,10 +41,10 @@ def block(wait: Wait) -> Any:
 def _park_between_looks(wait: Wait) -> None:
     # Not in block(): CPython has no handler for the bytecode that goes back to the head of a loop, though Ctrl-C comes
     # there; within a function that is called under "try" it does no harm.
-    parker = Parker()
+    parker = Parker(wait)
     wait.arm(parker.unpark)
     while not wait.look():
-        while not parker.park(wait.due) and wait.only_reports():
+        while not parker.park(wait.due) and wait.reports and wait.only_reports():
             pass
 
 
@@ -56,10 +56,10 @@ async def wait_in_loop(wait: Wait) -> Any:
     looker = _Looker(wait, loop)
     try:
         if not await looker.look():
-            parker = _LoopParker(loop)
+            parker = _LoopParker(loop, wait)
             wait.arm(parker.unpark)
             while not await looker.look():
-                while not await parker.park(wait.due) and wait.only_reports():
+                while not await parker.park(wait.due) and wait.reports and wait.only_reports():
                     pass
         wait.close()
     except BaseException as error:
@@ -99,6 +99,15 @@ async def drive_in_loop(flow: Flow[T]) -> T:
             step, answer = flow.throw, error
 
 
+#: The waits that rest in an event loop, and in which.
+_in_loops: dict[Wait, asyncio.AbstractEventLoop] = {}
+
+
+def awaited_in_loops(loop: object) -> list[Wait]:
+    """The waits that rest in *loop*, for a clock that has to know what it waits for."""
+    return [wait for wait, its_loop in list(_in_loops.items()) if its_loop is loop]
+
+
 class _Looker:
     """Looks without blocking the loop: a look that may take its time is made in a thread of the loop's executor."""
 
@@ -134,15 +143,17 @@ def _retrieve(look: asyncio.Future[bool], close: Callable[[], None]) -> None:
 class _LoopParker:
     """What :class:`Parker` is to a thread, for a task: ``unpark`` may be called from any thread."""
 
-    __slots__ = ("_future", "_loop", "_woken")
+    __slots__ = ("_future", "_loop", "_wait", "_woken")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wait: Wait) -> None:
         self._loop = loop
+        self._wait = wait
         self._woken = False
         self._future: asyncio.Future[None] | None = None
 
     async def park(self, until: Nanoseconds | None) -> bool:
         timer = None if until is None else call_at(until, self._time_has_come)
+        _in_loops[self._wait] = self._loop
         try:
             if not self._woken:
                 self._future = self._loop.create_future()
@@ -150,6 +161,7 @@ class _LoopParker:
             woken, self._woken = self._woken, False
             return woken
         finally:
+            _in_loops.pop(self._wait, None)
             self._future = None
             if timer is not None:
                 timer.cancel()

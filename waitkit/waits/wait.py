@@ -48,6 +48,8 @@ class Wait:
         ignore: exceptions of plain callables that mean "not yet".
         message: see :data:`Message`.
         caller: who waits, where the frames will not tell.
+        explained: whether its error may be shown, so that the watches are asked for their notes. False where the caller
+            takes the error in, as with a look that is a question: who holds a port can take longer to find than the wait.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class Wait:
         "_caller",
         "_closed",
         "_context",
+        "_explained",
         "_generation",
         "_limit",
         "_look_due",
@@ -72,6 +75,7 @@ class Wait:
         "due",
         "looks",
         "overrun",
+        "reports",
         "value",
     )
 
@@ -84,6 +88,7 @@ class Wait:
         ignore: tuple[type[Exception], ...] = (),
         message: Message | None = None,
         caller: Caller | None = None,
+        explained: bool = True,
     ) -> None:
         self._now = current_clock().now
         started = self._now()
@@ -107,16 +112,21 @@ class Wait:
         self._what = condition
         self._message = message
         self._caller = caller
+        self._explained = explained
         self._armed: Wake | None = None
         self._closed = False
         self._generation = forks.current
         self._untold = list(subscribers())
-        self._progress: list[tuple[Nanoseconds, Subscriber]] = [
-            (started + subscriber.first_progress, subscriber)
-            for subscriber in self._untold
-            if subscriber.on_progress is not None
-        ]
+        self._progress: list[tuple[Nanoseconds, Subscriber]] = []
+        if self._untold:
+            self._progress += [
+                (started + subscriber.first_progress, subscriber)
+                for subscriber in self._untold
+                if subscriber.on_progress is not None
+            ]
         self._look_due: Nanoseconds | None = None
+        #: whether somebody listens to the progress of this wait, see :meth:`only_reports`
+        self.reports = bool(self._progress)
         self._value_judged: object = None
         #: how often the condition was looked at
         self.looks = 0
@@ -131,6 +141,17 @@ class Wait:
     def may_block(self) -> bool:
         """Whether a look may take its time, so that an event loop should not make it."""
         return self._watch.may_block or (self._unless_watch is not None and self._unless_watch.may_block)
+
+    @property
+    def outside(self) -> bool:
+        """Whether something outside of this program is awaited, which takes real time."""
+        return self._watch.outside or (self._unless_watch is not None and self._unless_watch.outside)
+
+    def describe(self) -> str:
+        """What is awaited, and what was seen of it."""
+        saw = self._watch.seen()
+        what = self._message if isinstance(self._message, str) else self._what.what
+        return f"{what}{f' (last: {saw})' if saw else ''}"
 
     def arm(self, wake: Wake) -> None:
         """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened."""
@@ -181,7 +202,7 @@ class Wait:
             if due is None or deadline < due:
                 due = deadline
         self.due = due
-        if self._progress:
+        if self.reports:
             self._look_due = due
             self._report_progress(self._now())
         return False
@@ -199,7 +220,7 @@ class Wait:
         Returns:
             True when no look is due yet: rest again, until :attr:`due`. Who listens to progress makes nobody look more often.
         """
-        if not self._progress or self._generation != forks.current:
+        if not self.reports or self._generation != forks.current:
             return False
         instant = self._now()
         if self._look_due is not None and instant >= self._look_due:
@@ -273,7 +294,8 @@ class Wait:
     ) -> WaitFacts:
         elapsed = self._now() - self._started
         what = self._describe_at_failure()
-        notes = [note for watch in explain or (self._watch,) for note in watch.explain()]
+        asked = (explain or (self._watch,)) if self._explained else ()
+        notes = [note for watch in asked for note in watch.explain()]
         if self.overrun > 5 * MILLISECOND:
             notes.append(f"a look ended {format_duration(self.overrun)} past the deadline, as none is cut off")
         deadline = self._context.deadline

@@ -118,6 +118,11 @@ class Watch:
         return False
 
     @property
+    def outside(self) -> bool:
+        """Whether what it looks at changes outside of this program (a process, a socket, a file), so in real time."""
+        return False
+
+    @property
     def calls_user_code(self) -> bool:
         """Whether a look calls a function of the user, of which nobody knows how long it takes."""
         return False

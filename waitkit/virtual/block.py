@@ -1,0 +1,189 @@
+"""What users write: ``with virtual_clock() as clock``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from waitkit.engine.clock import current_clock, use_clock
+from waitkit.engine.parking import Parker
+from waitkit.engine.timers import Timers, use_timers
+from waitkit.engine.workers import Workers, use_workers
+from waitkit.ground.durations import SECOND, Duration, to_nanoseconds
+from waitkit.polls import ending
+from waitkit.virtual.clock import VirtualClock, VirtualClockError
+from waitkit.virtual.loops import Loops
+from waitkit.virtual.monitor import Monitor, describe_parked
+from waitkit.virtual.outer_time import OuterTime, outer_time
+from waitkit.virtual.threads import Threads
+
+__all__ = ["virtual_clock"]
+
+
+class virtual_clock:  # noqa: N801 - used as a function is
+    """Virtual time for the length of a block: every wait, delay, tick, deadline and rate of waitkit runs on it.
+
+    ::
+
+        with virtual_clock() as clock:
+            poller = check_orders.start()               # every hour
+            wait_for(poller.has_run(25), None)          # at once
+            assert clock.elapsed == 24 * 3600
+
+    Time stands still while any thread that takes part runs, and jumps to the next due time when all of them wait. The thread that
+    enters takes part, every thread started inside, work in a ``ThreadPoolExecutor``, and event loops that run inside (with
+    ``asyncio.sleep``); other threads from their first wait on. They run one at a time, in a fixed order: a test takes the same
+    course each time. Waits of ``threading`` (events, queues, conditions, joins) are virtual, too.
+
+    What is awaited outside of the program (processes, ports, sockets, files) takes real time, and virtual time passes with it.
+    A thread that blocks elsewhere (a lock, ``time.sleep``, a C call) makes time stand still; after *grace* every wait ends with
+    a :class:`VirtualClockError` that names the thread and its line. Where all wait and nothing is due, all waits end at once with
+    a :class:`VirtualDeadlock` that says who waits for what.
+
+    Args:
+        auto: ``False``: time passes only by :meth:`advance`.
+        grace: how long, in real time, a thread may run or block without coming to a wait.
+        real_things: ``False``: time jumps also while a process or a socket is awaited.
+        drive: also move the clocks of the standard library, by ``"time-machine"`` or ``"freezegun"``, to be installed (the
+            first moves the time of day, the second ``time.monotonic`` as well); either makes ``time.sleep`` a virtual wait.
+            ``None``: leave them.
+        seed: what the instant of the start is drawn with; ``None``: by chance.
+
+    Raises:
+        TypeError, ValueError: an argument cannot be what it should be.
+        ModuleNotFoundError: what *drive* names is not installed.
+    """
+
+    def __init__(
+        self,
+        *,
+        auto: bool = True,
+        grace: Duration = "5s",
+        real_things: bool = True,
+        drive: str | None = None,
+        seed: int | None = None,
+    ) -> None:
+        for name, value in (("auto", auto), ("real_things", real_things)):
+            if not isinstance(value, bool):
+                raise TypeError(f"{name}={value!r} is neither True nor False")
+        self._clock = VirtualClock(auto=auto, real_things=real_things, seed=seed)
+        self._clock.explain = self._explain
+        self._grace = to_nanoseconds(grace, "grace")
+        self._threads = Threads(self._clock)
+        self._loops = Loops(self._clock)
+        self._outer: OuterTime = outer_time(drive, self._clock)
+        self._monitor = Monitor(self._clock, self._grace)
+        self._auto = auto
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of virtual time since the start."""
+        return (self._clock.now() - self._clock.start) / SECOND
+
+    @property
+    def now(self) -> float:
+        """The virtual instant, in seconds; its origin means nothing, but for what *drive* names it is the time of day."""
+        return self._clock.now() / SECOND
+
+    def advance(self, duration: Duration) -> None:
+        """Let so much time pass: all that is due meanwhile happens, each at its instant.
+
+        Args:
+            duration: how much.
+
+        Raises:
+            TypeError, ValueError: *duration* is no duration.
+        """
+        until = self._clock.now() + to_nanoseconds(duration, "duration")
+        parker = Parker(f"{self.elapsed:g} s (advance)")
+        self._clock.allow_until(until)
+        try:
+            while self._clock.now() < until:
+                parker.park(until)
+        finally:
+            self._clock.disallow(until)
+
+    def block_until(self, threads: int) -> None:
+        """Return when so many other threads wait, and none runs. No time passes.
+
+        Args:
+            threads: how many, 1 or more; threads of waitkit's own that have nothing to do do not count.
+
+        Raises:
+            ValueError: *threads* is no whole number of 1 or more.
+            VirtualDeadlock: there are fewer, and none will come.
+        """
+        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+            raise ValueError(f"threads={threads!r} is not a whole number of 1 or more")
+        self._clock.rest_until_parked(threads)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """A ``with`` block in which time stands still, and the thread may block in whatever it likes; others go on."""
+        self._clock.hold()
+        try:
+            yield
+        finally:
+            self._clock.release()
+
+    def __enter__(self) -> Self:
+        if isinstance(current_clock(), VirtualClock):
+            raise RuntimeError("the clock is virtual already: virtual clocks do not nest")  # noqa: TRY004 - no type is wrong
+        self._pid = os.getpid()
+        self._pollers_before = ending.running()
+        self._monitor.start()
+        self._clock.enter()
+        self._real_clock = use_clock(self._clock)
+        # Those of real time go on for who waits there; they have threads of their own.
+        self._real_timers, self._real_workers = use_timers(Timers()), use_workers(Workers())
+        _active.append(self._clock)
+        self._threads.install()
+        self._loops.install()
+        self._outer.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        left_pollers = ending.running() - self._pollers_before
+        try:
+            if error is None:
+                for machine in left_pollers:
+                    machine.begin_stop(cancel=True)
+        finally:
+            self._outer.end()
+            self._loops.remove()
+            self._threads.remove()
+            _active.remove(self._clock)
+            use_clock(self._real_clock)
+            use_timers(self._real_timers)
+            use_workers(self._real_workers)
+            explained = describe_parked(self._clock)
+            left = self._clock.close()
+            if self._pid == os.getpid():
+                self._monitor.stop()
+        if isinstance(error, KeyboardInterrupt) and self._monitor.stuck is not None:
+            raise self._monitor.stuck from None
+        if error is None and left:
+            raise VirtualClockError(f"the virtual clock was left while threads wait on it:\n{explained}")
+
+    def _explain(self) -> str:
+        why = "nothing is due" if self._auto else "time passes only by advance()"
+        return f"every thread that takes part waits, and {why}:\n{describe_parked(self._clock)}"
+
+
+virtual_clock.__module__ = "waitkit"
+
+_active: list[VirtualClock] = []
+
+
+def _in_forked_child() -> None:
+    for clock in _active:
+        clock.forget_others()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_forked_child)

@@ -1,0 +1,254 @@
+"""The virtual clock: who takes part, who may run, and when time may pass.
+
+The rules, each of which a test holds it to:
+
+- Threads *take part*: the one that enters the block, all that are started inside (the parent counts its child before it
+  runs), work given to a ``ThreadPoolExecutor``, and any other thread from its first wait on. One of them runs at a time; the
+  others are parked in a wait, or ready, in a queue. So a test runs the same way each time.
+- Whoever wakes a thread puts it into that queue *before* it can run: between a wake-up and the moment the woken thread runs,
+  time cannot pass.
+- Time passes only when nobody runs and nobody is ready: then it jumps to the earliest due time, and wakes that one entry;
+  of equal times, the one that came first.
+- Where a thread waits for something outside of the program (a process, a socket, a file), time does not jump: it passes as
+  fast as real time, until the wait has ended.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from waitkit.engine.clock import Place, SystemClock
+from waitkit.ground.durations import SECOND, Nanoseconds
+from waitkit.ground.errors import WaitkitError
+from waitkit.virtual.turns import Seat, Turns
+
+__all__ = ["VirtualClock", "VirtualClockError", "VirtualDeadlock"]
+
+#: Real time, whatever is done to the module ``time`` later.
+real_now: Final = time.monotonic_ns
+
+
+class VirtualClockError(WaitkitError):
+    """Virtual time cannot go on: a thread that takes part blocks outside of waitkit, or was left behind."""
+
+
+class VirtualDeadlock(VirtualClockError):
+    """Every thread that takes part waits, and nothing is due that could end a wait."""
+
+
+for _public in (VirtualClockError, VirtualDeadlock):
+    _public.__module__ = "waitkit"
+
+
+class VirtualClock(Turns):
+    """A clock of which waitkit's waits see nothing but :class:`waitkit.engine.clock.Clock`; made by ``virtual_clock()``."""
+
+    def __init__(self, *, auto: bool, real_things: bool, seed: int | None) -> None:
+        super().__init__()
+        self._auto = auto
+        self._real_things = real_things
+        self.start: Final = random.Random(seed).randrange(10**6 * SECOND, 10**7 * SECOND)  # noqa: S311 - nothing secret
+        self._now = self.start
+        self._parked: dict[Place, Seat] = {}
+        self._due: list[tuple[Nanoseconds, int, Seat]] = []
+        self._limits: list[Nanoseconds] = []
+        self._real_since: Nanoseconds | None = None
+        #: called after each jump, with the new instant
+        self.on_jump: Callable[[Nanoseconds], None] | None = None
+        #: makes the error of a deadlock
+        self.explain: Callable[[], str] = str
+
+    # What waits see: the protocol of a clock.
+
+    def now(self) -> Nanoseconds:
+        since = self._real_since
+        return self._now if since is None else self._now + real_now() - since
+
+    def rest(self, place: Place, until: Nanoseconds | None) -> bool:
+        seat = Seat(threading.get_ident(), place, None if place.idle else until)
+        with self._lock:
+            if self._closed:
+                raise VirtualClockError("the virtual clock that this wait began on was left")
+            self._members.add(seat.thread)
+            self._park(seat)
+            if not place.token.locked():  # a wake-up is there already
+                self._make_ready(seat)
+            self._leave_turn(seat.thread)
+        self._take_turn(seat)
+        return place.token.acquire(False)
+
+    def _take_turn(self, seat: Seat) -> None:
+        try:
+            seat.take_turn()
+        except BaseException:  # Ctrl-C
+            self._interrupted(seat)
+            raise
+        if seat.error is not None:
+            raise seat.error
+
+    def notify(self, place: Place) -> None:
+        with self._lock:
+            SystemClock.notify(place)
+            seat = self._parked.get(place)
+            if seat is not None:
+                self._make_ready(seat)
+                self._go_on()
+
+    def _park(self, seat: Seat) -> None:
+        assert seat.place is not None
+        self._parked[seat.place] = seat
+        if seat.due is not None:
+            heapq.heappush(self._due, (seat.due, next(self._sequence), seat))
+
+    def _make_ready(self, seat: Seat) -> None:
+        self._pass_real_time()
+        if seat.place is not None:
+            self._parked.pop(seat.place, None)
+            seat.place = None  # its entry among those that are due is dead
+        self._ready.append(seat)
+
+    def _interrupted(self, seat: Seat) -> None:
+        with self._lock:
+            if seat in self._ready:
+                self._ready.remove(seat)
+            elif seat.place is not None:
+                self._parked.pop(seat.place, None)
+                seat.place = None
+            self._running.add(seat.thread)
+
+    def _let_time_pass(self) -> bool:
+        """Nobody runs and nobody is ready. True where somebody is now."""
+        for seat in list(self._parked.values()):
+            if seat.until_parked is not None and self.parked_others(seat) >= seat.until_parked:
+                self._make_ready(seat)
+                return True
+        if self._held:
+            return False
+        while self._due and self._due[0][2].place is None:
+            heapq.heappop(self._due)
+        if self.something_ends:
+            return False
+        if self._real_things and any(_is(place, "outside") for place in self._parked):
+            if self._real_since is None:
+                self._real_since = real_now()
+            return False
+        if not self._due:
+            return self._fail_all()
+        due, _, seat = self._due[0]
+        if not self._auto and not any(limit >= due for limit in self._limits):
+            return self._fail_all()
+        heapq.heappop(self._due)
+        self._now = max(self._now, due)
+        self._make_ready(seat)
+        if self.on_jump is not None:
+            self.on_jump(self._now)
+        return True
+
+    def _pass_real_time(self) -> None:
+        """Something happens while real time passes: stop at this instant."""
+        if self._real_since is not None:
+            self._now, self._real_since = self.now(), None
+            if self.on_jump is not None:
+                self.on_jump(self._now)
+
+    def real_delay(self) -> Nanoseconds | None:
+        """While real time passes: how long until the earliest entry is due; else ``None``."""
+        with self._lock:
+            if self._real_since is None:
+                return None
+            while self._due and self._due[0][2].place is None:
+                heapq.heappop(self._due)
+            return max(0, self._due[0][0] - self.now()) if self._due else 3_600 * SECOND
+
+    def fire_in_real_time(self) -> None:
+        """Wake the earliest entry that has become due while real time passed."""
+        with self._lock:
+            if self._real_since is not None and self._due and self._due[0][0] <= self.now():
+                seat = heapq.heappop(self._due)[2]
+                if seat.place is not None:
+                    self._make_ready(seat)
+                self._go_on()
+
+    def _fail_all(self) -> bool:
+        """All wait, and nothing is due: end the waits, except those of threads of waitkit's own that have nothing to do."""
+        waiting = [seat for place, seat in self._parked.items() if not place.idle]
+        if not waiting:
+            return False
+        return self.fail(VirtualDeadlock, self.explain(), waiting)
+
+    def fail(self, kind: type[VirtualClockError], message: str, seats: list[Seat] | None = None) -> bool:
+        """End these waits, or all, with an error."""
+        with self._lock:
+            for seat in seats if seats is not None else list(self._parked.values()):
+                seat.error = kind(message)
+                self._make_ready(seat)
+            return True
+
+    def allow_until(self, limit: Nanoseconds) -> None:
+        """Time may pass up to this instant, where it does not by itself."""
+        with self._lock:
+            self._limits.append(limit)
+
+    def disallow(self, limit: Nanoseconds) -> None:
+        """End what :meth:`allow_until` began."""
+        with self._lock:
+            self._limits.remove(limit)
+
+    def rest_until_parked(self, count: int) -> None:
+        """Return when so many other threads are parked, and none runs."""
+        seat = Seat(threading.get_ident(), Place(f"{count} threads to wait"))
+        seat.until_parked = count
+        with self._lock:
+            self._park(seat)
+            self._leave_turn(seat.thread)
+        self._take_turn(seat)
+
+    def parked_others(self, than: Seat | None = None) -> int:
+        """How many threads wait, those of waitkit's own that have nothing to do not counted."""
+        return sum(not place.idle for place, seat in self._parked.items() if seat is not than)
+
+    def parked(self) -> list[tuple[int, Place]]:
+        """The threads that wait, and where."""
+        with self._lock:
+            return [(seat.thread, place) for place, seat in self._parked.items()]
+
+    @property
+    def something_ends(self) -> bool:
+        """Whether somebody waits for what is about to happen without him, and needs no time."""
+        return any(_is(place, "ends_by_itself") for place in self._parked)
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether anybody waits, or is ready, for whom those that run stand in the way."""
+        return bool(self._ready) or self.parked_others() > 0
+
+    def close(self) -> list[int]:
+        """The end: every wait ends with an error. Returns the threads that still wait."""
+        with self._lock:
+            ours = {thread.ident for thread in threading.enumerate() if thread.name.startswith("waitkit-")}
+            left = [seat.thread for seat in self._parked.values() if seat.thread not in ours]
+            self.fail(VirtualClockError, "the virtual clock that this wait began on was left")
+            self._closed = True
+            self._pass_real_time()
+            for seat in list(self._ready):
+                self._run(seat)
+            self._ready.clear()
+            return left
+
+    def forget_others(self) -> None:
+        """A forked child: of all threads only the caller exists."""
+        self._lock = threading.RLock()
+        here = threading.get_ident()
+        self._members, self._running, self._held = {here}, {here}, 0
+        self._parked, self._due = {}, []
+        self._ready.clear()
+
+
+def _is(place: Place, what: str) -> bool:
+    """What a thread waits for says of itself that it is ``outside`` of the program, or that it ``ends_by_itself`` at last."""
+    return bool(getattr(place.purpose, what, False))

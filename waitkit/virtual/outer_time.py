@@ -1,0 +1,115 @@
+"""The clocks of the standard library, moved along with the virtual one by libraries that are made for that."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from importlib import import_module
+from typing import Any, Protocol
+
+from waitkit.engine.clock import now
+from waitkit.engine.parking import Parker
+from waitkit.ground.durations import SECOND, Nanoseconds, to_nanoseconds
+from waitkit.virtual.clock import VirtualClock
+
+__all__ = ["OuterTime", "outer_time"]
+
+
+class OuterTime(Protocol):
+    """What moves along with the virtual clock."""
+
+    def begin(self) -> None: ...
+    def end(self) -> None: ...
+
+
+def outer_time(drive: str | None, clock: VirtualClock) -> OuterTime:
+    """What ``drive=`` names.
+
+    Raises:
+        ValueError: *drive* is none of what there is.
+        ModuleNotFoundError: it is not installed.
+    """
+    if drive is None:
+        return _Untouched()
+    if drive == "time-machine":
+        return _Driven(_TimeMachine(import_module("time_machine")), clock)
+    if drive == "freezegun":
+        return _Driven(_Freezegun(import_module("freezegun")), clock)
+    raise ValueError(f"drive={drive!r} is neither 'time-machine' nor 'freezegun'; None leaves the clocks alone")
+
+
+class _Untouched:
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+class _Library(Protocol):
+    def start(self, at: dt.datetime) -> None: ...
+    def shift(self, seconds: float) -> None: ...
+    def stop(self) -> None: ...
+
+
+class _TimeMachine:
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def start(self, at: dt.datetime) -> None:
+        self._travel = self._module.travel(at, tick=False)
+        self._traveller = self._travel.start()
+
+    def shift(self, seconds: float) -> None:
+        self._traveller.shift(seconds)
+
+    def stop(self) -> None:
+        self._travel.stop()
+
+
+class _Freezegun:
+    def __init__(self, module: Any) -> None:
+        self._module = module
+
+    def start(self, at: dt.datetime) -> None:
+        # Our own view of real time must stay real: freezegun would replace it in our modules, too.
+        self._freezer = self._module.freeze_time(at, ignore=["waitkit"])
+        self._frozen = self._freezer.start()
+
+    def shift(self, seconds: float) -> None:
+        self._frozen.tick(dt.timedelta(seconds=seconds))
+
+    def stop(self) -> None:
+        self._freezer.stop()
+
+
+class _Driven:
+    def __init__(self, library: _Library, clock: VirtualClock) -> None:
+        self._library = library
+        self._clock = clock
+        self._shown: Nanoseconds = 0
+
+    def begin(self) -> None:
+        self._shown = self._clock.now()
+        self._library.start(dt.datetime.now(dt.UTC))
+        self._clock.on_jump = self._follow
+        self._sleep = time.sleep
+        time.sleep = self._sleep_virtually  # type: ignore[assignment]
+
+    def _follow(self, instant: Nanoseconds) -> None:
+        passed, self._shown = instant - self._shown, instant
+        self._library.shift(passed / SECOND)
+
+    def _sleep_virtually(self, seconds: float) -> None:
+        if not self._clock.is_member():
+            return self._sleep(seconds)
+        due = now() + to_nanoseconds(seconds, "seconds")
+        parker = Parker(f"time.sleep({seconds!r})")
+        while now() < due:
+            parker.park(due)
+        return None
+
+    def end(self) -> None:
+        time.sleep = self._sleep
+        self._clock.on_jump = None
+        self._library.stop()

@@ -1,0 +1,224 @@
+"""How threads come to take part: the standard library's starting, joining and waiting, while the clock is virtual."""
+
+from __future__ import annotations
+
+import concurrent.futures.thread as executors
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from waitkit.engine.background import REAL
+from waitkit.engine.clock import now
+from waitkit.engine.parking import Parker
+from waitkit.ground.durations import SECOND
+from waitkit.virtual.clock import VirtualClock, VirtualClockError
+from waitkit.virtual.turns import Crew, Seat
+
+__all__ = ["Threads"]
+
+
+class Threads:
+    """Puts the clock's view of threads in the place of some functions of the standard library, and takes it out again.
+
+    - ``Thread.start``: the parent counts its child before it runs.
+    - ``Thread.join``: a wait, until the thread's function has returned.
+    - ``Condition.wait``, on which events, queues, semaphores, barriers and futures rest: a wait on the virtual clock. Threads
+      that do not take part are not concerned.
+    - the clock by which ``threading`` and ``queue`` count what is left of a time-out.
+    - ``ThreadPoolExecutor.submit``: the work is counted, not the idle thread that does it.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._here = threading.local()
+        self._crews: weakref.WeakKeyDictionary[Any, Crew] = weakref.WeakKeyDictionary()
+        self._crew_of: weakref.WeakKeyDictionary[threading.Thread, Crew] = weakref.WeakKeyDictionary()
+        self._ended: dict[threading.Thread, list[Parker]] = {}
+        self._originals: list[tuple[Any, str, Any]] = []
+
+    def install(self) -> None:
+        """Begin."""
+        self._put(threading.Thread, "start", self._start)
+        self._put(threading.Thread, "join", self._join)
+        self._put(threading.Condition, "wait", self._wait)
+        self._put(threading, "_time", self._time)
+        self._put(queue, "time", self._time)
+        self._put(executors.ThreadPoolExecutor, "submit", self._submit)
+        self._put(executors._WorkItem, "__init__", self._work_is_given)
+        self._put(executors._WorkItem, "run", self._work)
+
+    def remove(self) -> None:
+        """End: what was there before is there again."""
+        for owner, name, original in reversed(self._originals):
+            setattr(owner, name, original)
+        self._originals.clear()
+
+    def _put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        original = getattr(owner, name)
+        self._originals.append((owner, name, original))
+        setattr(owner, name, make(original))
+
+    def _start(self, original: Callable[[threading.Thread], None]) -> Any:
+        clock, here = self._clock, self._here
+
+        def start(thread: threading.Thread) -> None:
+            seat: Seat | None = None
+            if clock.is_member() and not getattr(thread, REAL, False):
+                # A thread of an executor waits for work in a way that nobody can see: its work takes part, not the thread.
+                works_for_others = getattr(thread, "_target", None) is executors._worker
+                seat = None if works_for_others else clock.expect()
+                if works_for_others:
+                    self._crew_of[thread] = self._crew()
+                self._ended[thread] = []
+                thread.run = partial(self._run, thread, thread.run, seat)  # type: ignore[method-assign]
+            here.starting = True  # the parent waits for the child's first steps: that is real
+            try:
+                original(thread)
+            except BaseException:
+                if seat is not None:
+                    clock.forget(seat)
+                raise
+            finally:
+                here.starting = False
+
+        return start
+
+    def _run(self, thread: threading.Thread, run: Callable[[], None], seat: Seat | None) -> None:
+        clock = self._clock
+        if seat is not None:
+            clock.begin(seat)
+        try:
+            run()
+        except VirtualClockError:
+            if not thread.name.startswith("waitkit-"):
+                raise
+        finally:
+            del thread.run
+            for parker in self._ended.pop(thread, []):
+                parker.unpark()
+            if seat is not None:
+                clock.end(seat)
+
+    def _join(self, original: Callable[..., None]) -> Any:
+        clock = self._clock
+
+        def join(thread: threading.Thread, timeout: float | None = None) -> None:
+            joiners = self._ended.get(thread)
+            if joiners is None or not clock.is_member() or thread is threading.current_thread():
+                return original(thread, timeout)
+            parker = Parker(_End(thread, self._crew_of.get(thread)))
+            joiners.append(parker)
+            due = None if timeout is None else now() + round(max(0, timeout) * SECOND)
+            while thread in self._ended:
+                if due is not None and now() >= due:
+                    return None
+                parker.park(due)
+            return original(thread)  # it has run; what is left of it ends by itself
+
+        return join
+
+    def _time(self, original: Callable[[], float]) -> Any:
+        clock = self._clock
+        return lambda: clock.now() / SECOND if clock.is_member() else original()
+
+    def _wait(self, original: Callable[..., bool]) -> Any:
+        clock, here = self._clock, self._here
+
+        def wait(condition: threading.Condition, timeout: float | None = None) -> bool:
+            if getattr(here, "starting", False) or not clock.is_member():
+                return original(condition, timeout)
+            return _wait_virtually(condition, timeout)
+
+        return wait
+
+    def _submit(self, original: Callable[..., Any]) -> Any:
+        def submit(executor: Any, *args: Any, **kwargs: Any) -> Any:
+            self._here.executor = executor
+            try:
+                return original(executor, *args, **kwargs)
+            finally:
+                self._here.executor = None
+
+        return submit
+
+    def _crew(self) -> Crew:
+        """That of the executor which the caller gives work to."""
+        executor = self._here.executor
+        return self._crews.setdefault(executor, Crew(executor._max_workers))
+
+    def _work_is_given(self, original: Callable[..., None]) -> Any:
+        clock = self._clock
+
+        def init(item: Any, *args: Any) -> None:
+            original(item, *args)
+            given = clock.is_member() and getattr(self._here, "executor", None) is not None
+            item.seat = clock.expect(self._crew()) if given else None
+
+        return init
+
+    def _work(self, original: Callable[..., None]) -> Any:
+        clock = self._clock
+
+        def run(item: Any, *args: Any) -> None:
+            seat = getattr(item, "seat", None)
+            if seat is None:
+                return original(item, *args)
+            clock.begin(seat)
+            try:
+                return original(item, *args)
+            finally:
+                clock.end(seat)  # after its future was set, and those who wait for it were counted
+
+        return run
+
+
+class _End:
+    """The end of a thread, as what another waits for."""
+
+    def __init__(self, thread: threading.Thread, crew: Crew | None) -> None:
+        self._thread = thread
+        self._crew = crew
+
+    @property
+    def ends_by_itself(self) -> bool:
+        """Whether time has nothing to do with it: a thread of an executor that has no work left."""
+        return self._crew is not None and self._crew.busy == 0
+
+    def describe(self) -> str:
+        return f"thread {self._thread.name!r} to end (Thread.join)"
+
+
+class _Waiter:
+    """Stands among the waiters of a ``threading.Condition`` in the place of a lock: ``notify`` releases it."""
+
+    def __init__(self) -> None:
+        self.parker = Parker("a notify (threading.Condition.wait)")
+        self.released = False
+
+    def release(self) -> None:
+        self.released = True
+        self.parker.unpark()
+
+
+def _wait_virtually(condition: Any, timeout: float | None) -> bool:
+    """``Condition.wait`` on the virtual clock."""
+    if not condition._is_owned():
+        raise RuntimeError("cannot wait on un-acquired lock")
+    waiter = _Waiter()
+    condition._waiters.append(waiter)
+    held = condition._release_save()
+    due = None if timeout is None else now() + round(max(0, timeout) * SECOND)
+    try:
+        while not waiter.released and (due is None or now() < due):
+            waiter.parker.park(due)
+        return waiter.released
+    finally:
+        condition._acquire_restore(held)
+        if not waiter.released:
+            try:
+                condition._waiters.remove(waiter)
+            except ValueError:  # notified at the last moment
+                pass

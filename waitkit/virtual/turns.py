@@ -1,0 +1,185 @@
+"""Turns: which of the threads that take part may run. One at a time, in the order in which they became ready."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from _thread import allocate_lock
+from collections import deque
+
+from waitkit.engine.clock import Place
+from waitkit.ground.durations import Nanoseconds
+
+__all__ = ["Crew", "Seat", "Turns"]
+
+
+class Crew:
+    """The threads of an executor: so many pieces of its work can be in progress at a time."""
+
+    __slots__ = ("busy", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.busy = 0
+
+
+class Seat:
+    """One thread that is parked, ready, or about to take part. It may run when its baton is released."""
+
+    __slots__ = ("_baton", "crew", "due", "error", "place", "thread", "until_parked")
+
+    def __init__(self, thread: int, place: Place | None = None, due: Nanoseconds | None = None) -> None:
+        self.thread = thread
+        #: where it is parked; ``None``: it is not, and never was
+        self.place = place
+        self.due = due
+        #: what it finds when it goes on
+        self.error: BaseException | None = None
+        #: for work of an executor, which is ready only when one of its threads is free
+        self.crew: Crew | None = None
+        #: it waits for so many others to be parked
+        self.until_parked: int | None = None
+        self._baton = allocate_lock()
+        self._baton.acquire()
+
+    def take_turn(self) -> None:
+        """Block until it is this thread's turn."""
+        self._baton.acquire()
+
+    def give_turn(self) -> None:
+        """Let it run."""
+        self._baton.release()
+
+
+class Turns:
+    """Who takes part, who runs, who is ready; what happens when nobody is, a subclass says.
+
+    ``_lock`` guards all that follows, and what a subclass adds. It is re-entrant, because a signal handler may wake somebody;
+    it is a leaf but for the lock of the place that a thread rests at, which is taken before it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._running: set[int] = set()
+        self._ready: deque[Seat] = deque()
+        self._members: set[int] = set()
+        self._sequence = itertools.count()
+        self._held = 0
+        self._closed = False
+        #: counts everything that happens; where it stands still, nothing does
+        self.progress = 0
+
+    def _let_time_pass(self) -> bool:
+        """Nobody runs and nobody is ready. True where somebody is now."""
+        raise NotImplementedError
+
+    def _leave_turn(self, thread: int) -> None:
+        self._running.discard(thread)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Where nobody runs, let the next one; where nobody is ready, let time pass."""
+        self.progress += 1
+        while not self._running and not self._closed:
+            seat = self._next()
+            if seat is not None:
+                self._run(seat)
+            elif not self._let_time_pass():
+                return
+
+    def _next(self) -> Seat | None:
+        for seat in self._ready:
+            if seat.crew is None or seat.crew.busy < seat.crew.size:
+                self._ready.remove(seat)
+                return seat
+        return None
+
+    def _run(self, seat: Seat) -> None:
+        if seat.crew is not None:
+            seat.crew.busy += 1
+        self._running.add(seat.thread)
+        seat.give_turn()
+
+    def let_another_run(self) -> None:
+        """Give a turn beside those that run but make no progress: one of them may need what a ready one holds."""
+        with self._lock:
+            seat = self._next()
+            if seat is not None:
+                self.progress += 1
+                self._run(seat)
+
+    def is_member(self) -> bool:
+        """Whether the calling thread takes part."""
+        return threading.get_ident() in self._members
+
+    def enter(self) -> None:
+        """The calling thread takes part, and runs."""
+        with self._lock:
+            self._members.add(threading.get_ident())
+            self._running.add(threading.get_ident())
+
+    def expect(self, crew: Crew | None = None) -> Seat:
+        """Something will run that takes part: it has its place in the queue from now on."""
+        with self._lock:
+            seat = Seat(-next(self._sequence) - 1)  # no thread yet
+            seat.crew = crew
+            self._ready.append(seat)
+            return seat
+
+    def begin(self, seat: Seat) -> None:
+        """The calling thread is what was expected. Returns when it may run."""
+        here = threading.get_ident()
+        with self._lock:
+            self._members.add(here)
+            if seat.thread in self._running:  # its turn came before it did
+                self._running.discard(seat.thread)
+                self._running.add(here)
+            seat.thread = here
+        seat.take_turn()
+
+    def forget(self, seat: Seat) -> None:
+        """What was expected does not come."""
+        with self._lock:
+            if seat in self._ready:
+                self._ready.remove(seat)
+            else:
+                self._leave_turn(seat.thread)
+
+    def end(self, seat: Seat) -> None:
+        """The calling thread no longer takes part."""
+        with self._lock:
+            if seat.crew is not None:
+                seat.crew.busy -= 1
+            self._members.discard(threading.get_ident())
+            self._leave_turn(threading.get_ident())
+
+    def drop(self, thread: int) -> None:
+        """A thread that took part without having been started inside is no more."""
+        with self._lock:
+            self._members.discard(thread)
+            self._leave_turn(thread)
+
+    def hold(self) -> None:
+        """The calling thread runs, but is not waited for, and time stands still until :meth:`release`."""
+        with self._lock:
+            self._held += 1
+            self._leave_turn(threading.get_ident())
+
+    def release(self) -> None:
+        """End a :meth:`hold`. Returns when it is this thread's turn."""
+        seat = Seat(threading.get_ident())
+        with self._lock:
+            self._held -= 1
+            self._ready.append(seat)
+            self._go_on()
+        seat.take_turn()
+
+    def running(self) -> list[int]:
+        """The threads whose turn it is."""
+        with self._lock:
+            return [thread for thread in self._running if thread > 0]
+
+    @property
+    def stalled(self) -> bool:
+        """Whether somebody is ready while another runs."""
+        return bool(self._ready) and bool(self._running)
