@@ -40,7 +40,8 @@ def standard_helper(process: psutil.Process) -> bool:
     except psutil.Error:
         return True
     helpers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "waitkit/processes/tree.py")
-    return any(helper in line for helper in helpers)
+    # One that is just ending has no command line any more, and is no zombie yet.
+    return not line or any(helper in line for helper in helpers)
 
 
 def own_children() -> list[psutil.Process]:
