@@ -20,6 +20,8 @@ NAMES = (
     "idle",
     "process_exit",
     "server_ready",
+    "server_listening",
+    "many_processes",
     "import_time",
     "command_line",
     "retry_cost",

@@ -261,6 +261,7 @@ def test_forgotten_process(filters: str) -> None:
     heard = forget(processes, filters)
     assert_gone(pid)
     assert f"sleep (pid {pid}) was never stopped" in heard
+    wait_for(lambda: not psutil.pid_exists(pid), LONG, message="its reaping")
 
 
 @pytest.mark.parametrize("filters", ["always", "error"])

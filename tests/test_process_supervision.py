@@ -139,7 +139,7 @@ def test_stopped_while_it_waits_or_starts() -> None:
     assert waiting.exit_code == -signal.SIGKILL
     with reserved_port() as port:
         path = f"/tmp/waitkit-{port}"
-        slow = supervised(["sh", "-c", f"test -e {path} || echo up; touch {path}; exec sleep 1000"])
+        slow = supervised(["sh", "-c", f"test -e {path} && exec sleep 1000; touch {path}; echo up; exec sleep 1000"])
         try:
             with slow:
                 first = kill(slow)

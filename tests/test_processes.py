@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
+import pwd
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import children
 import psutil
 import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, own_children, program  # noqa: F401
+from support import python
 
 from waitkit import (
     ProcessExit,
@@ -148,6 +151,125 @@ def test_environment_and_folder(tmp_path: Path) -> None:
     with managed_process(program(code)) as process:
         wait_for(process.exited, LONG)
     assert process.output.stdout == f"{os.getcwd()} {os.environ.get('HOME')} None\n"
+
+
+def describe_self(*names: str) -> None:
+    """Tell user, group, groups, folder, a limit and some of the environment."""
+    import resource
+
+    print(os.getuid(), os.getgid(), len(os.getgroups()), os.getcwd(), resource.getrlimit(resource.RLIMIT_NOFILE))
+    print([os.environ.get(name) for name in names])
+
+
+@pytest.mark.parametrize("start_method", START_METHODS)
+def test_surroundings_of_a_callable(start_method: str, tmp_path: Path) -> None:
+    """A callable has the environment, folder and limits it was given."""
+    with managed_process(
+        describe_self,
+        "ORDERS",
+        "HOME",
+        env={"ORDERS": "12"},
+        cwd=tmp_path,
+        ulimits={"nofile": (100, 200)},
+        start_method=start_method,  # type: ignore[arg-type]
+    ) as process:
+        wait_for(process.exited, LONG)
+    assert process.output.stdout.endswith(f"{tmp_path} (100, 200)\n['12', None]\n"), process.output.stderr
+
+
+def test_limits_of_a_program() -> None:
+    """A program has the limits it was given, soft and hard, and no others."""
+    line = "ulimit -Sn; ulimit -Hn; ulimit -Sc"
+    with managed_process(line, shell=True, ulimits={"nofile": (64, 128), "core": 0}) as process:
+        wait_for(process.exited, LONG)
+    assert process.output.stdout == "64\n128\n0\n"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone may choose a user")
+def test_another_user() -> None:
+    """A program, and a callable, runs as the user it was given, in that user's group unless another one is named."""
+    nobody = pwd.getpwnam("nobody")
+    with managed_process(["id"], user="nobody") as process:
+        wait_for(process.exited, LONG)
+    assert f"uid={nobody.pw_uid}(nobody) gid={nobody.pw_gid}" in process.output.stdout
+    with managed_process(["id"], user=nobody.pw_uid, group="daemon") as process:
+        wait_for(process.exited, LONG)
+    assert "(nobody) gid=1(daemon)" in process.output.stdout
+    with managed_process(describe_self, user="nobody", cwd="/", start_method="fork") as process:
+        wait_for(process.exited, LONG)
+    assert process.output.stdout.startswith(f"{nobody.pw_uid} {nobody.pw_gid} "), process.output.stderr
+
+
+def test_shell() -> None:
+    """A command line is run by the shell, on request, and all that it starts ends with it."""
+    with managed_process("echo $((6 * 7)) | cat; sleep 1000 | sleep 1000", shell=True) as process:
+        assert process.wait_for_output("42\n", LONG)
+
+
+def test_tee(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What a process writes goes on to a file, by path or open, or line by line to a logger; all of it, in order."""
+    code = "import os\nfor n in range(3): os.write(1, b'out %d\\n' % n)\nos.write(2, b'last, without end')"
+    path = tmp_path / "log"
+    with managed_process(program(code), tee=path) as process:
+        wait_for(process.exited, LONG)
+    wait_for(lambda: len(path.read_text()) == 35, LONG)
+    assert path.read_text().replace("last, without end", "") == "out 0\nout 1\nout 2\n"
+    for mode in ("w", "wb"):
+        with open(path, mode) as file:
+            with managed_process(program(code), tee=file) as process:
+                wait_for(process.exited, LONG)
+            wait_for(lambda: len(path.read_text()) == 35, LONG)
+    with caplog.at_level("INFO", "servers"):
+        with managed_process(program(code), tee=logging.getLogger("servers")) as process:
+            wait_for(process.exited, LONG)
+        wait_for(lambda: len(caplog.messages) >= 4, LONG)
+    assert [message for message in caplog.messages if "stdout" in message] == [
+        f"{process._plan.name} stdout: out {number}" for number in range(3)
+    ]
+    assert f"{process._plan.name} stderr: last, without end" in caplog.messages
+
+
+def test_tee_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    """A file that cannot be written is told of, and neither the process nor its block cares."""
+    with open(os.devnull, "w") as file:
+        pass
+    with caplog.at_level("ERROR", "waitkit"):
+        with managed_process(["sh", "-c", "echo x"], tee=file) as process:
+            wait_for(process.exited, LONG)
+        wait_for(lambda: caplog.messages, LONG)
+    assert process.output.stdout == "x\n"
+    assert "the output of sh could not be handed on" in caplog.messages[0]
+
+
+def test_statistics() -> None:
+    """A process and its descendants are told of together; one that has ended uses nothing."""
+    with managed_process("sleep 1000 & sleep 1000 & echo up; wait", shell=True) as process:
+        process.wait_for_output("up", LONG)
+        wait_for(lambda: len(process.statistics().children) == 2, LONG)
+        found = process.statistics()
+        assert found.pid == process.pid
+        assert found.threads == 3
+        assert found.rss > 100_000
+        assert found.descriptors >= 9
+        assert found.cpu >= 0
+        process.send_signal(signal.SIGKILL)
+        wait_for(process.exited, LONG)
+        with pytest.raises(ProcessLookupError, match=rf"sh \(pid {process.pid}\) has ended"):
+            process.statistics()
+
+
+def test_import_is_cheap() -> None:
+    """To import and use a managed process loads neither psutil nor asyncio, wrapt or attrs."""
+    run = python("""
+        import sys
+        from waitkit import managed_process, output_matches, started
+        with managed_process(["sh", "-c", "echo up; exec sleep 60"], ready=output_matches("up")) as one:
+            pass
+        with started(managed_process(["true"]), managed_process(["true"])):
+            pass
+        print({"psutil", "asyncio", "wrapt", "attr", "attrs"} & set(sys.modules))
+        """)
+    assert run.stdout == "set()\n", run.stderr
 
 
 def test_no_such_program() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
@@ -22,6 +21,7 @@ from waitkit import (
     ManagedProcess,
     http_ok,
     managed_process,
+    output_matches,
     port_free,
     port_listening,
     reserved_port,
@@ -69,6 +69,8 @@ def serve_twice(make: Callable[[int], ManagedProcess], ask: Callable[[int], None
             with server:
                 ask(port)
                 pids.add(server.pid)
+                assert server.ready_after is not None
+                assert server.statistics().rss > 0
                 tree = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
             for process in tree:
                 wait_for(process, LONG)
@@ -156,9 +158,8 @@ def test_memcached() -> None:
 
     def make(port: int) -> ManagedProcess:
         argv = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0"]
-        if os.getuid() == 0:
-            argv += ["-u", "root"]
-        return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, stop_timeout=LONG)
+        user = "nobody" if os.getuid() == 0 else None
+        return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, stop_timeout=LONG, user=user)
 
     def ask(port: int) -> None:
         assert talk(port, b"get order\r\n", b"END\r\n") == b"END\r\n"
@@ -168,53 +169,49 @@ def test_memcached() -> None:
     serve_twice(make, ask)
 
 
-def postgres_programs() -> tuple[str, str, list[str]]:
-    """``initdb``, ``postgres``, and what to put before a command so that it is not run by root, which they refuse."""
+def postgres_programs() -> tuple[str, str]:
+    """``initdb`` and ``postgres``."""
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
     initdb, postgres = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL (initdb and postgres) is not installed")
-    if os.getuid() != 0:
-        return initdb, postgres, []
-    setpriv = shutil.which("setpriv")
-    try:
-        user = pwd.getpwnam("nobody")
-    except KeyError:
-        user = None
-    if setpriv is None or user is None:
-        pytest.skip("PostgreSQL does not run as root, and there is no setpriv or no user nobody to run it as")
-    # setpriv execs: the process that is started is the server, not a parent of it.
-    return initdb, postgres, [setpriv, f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+    return initdb, postgres
 
 
-def test_postgresql(folder: Path) -> None:
-    """PostgreSQL answers a query, and does so again after a restart on the same port and the same data."""
-    initdb, postgres, as_user = postgres_programs()
+def speaks_to_systemd(postgres: str) -> bool:
+    """Whether this PostgreSQL was built with systemd, as distributions do."""
+    libraries = subprocess.run(["ldd", postgres], capture_output=True, text=True, timeout=60, check=False)
+    return "libsystemd" in libraries.stdout
+
+
+@pytest.mark.parametrize("ready", ["its output", "its notification"])
+def test_postgresql(folder: Path, ready: str) -> None:
+    """PostgreSQL answers a query, and does so again after a restart on the same port and the same data.
+
+    It refuses to run as root, so it runs as another user. What ready means it says itself: its port accepts before.
+    """
+    initdb, postgres = postgres_programs()
+    if ready == "its notification" and not speaks_to_systemd(postgres):
+        pytest.skip("this PostgreSQL was built without systemd")
+    user = "nobody" if os.getuid() == 0 else None
     data = folder / "data"
-    init = [*as_user, initdb, "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-    done = subprocess.run(
-        init,
-        cwd=folder,
-        env={**os.environ, "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    options = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
+    environment = {**os.environ, "HOME": str(folder)}
+    with managed_process([initdb, "-D", str(data), *options], user=user, cwd=folder, env=environment) as init:
+        assert wait_for(init.exited, LONG).code == 0, init.output.tail()
 
     def make(port: int) -> ManagedProcess:
-        argv = [*as_user, postgres, "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F"]
-        server = managed_process(
+        argv = [postgres, "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F"]
+        return managed_process(
             argv,
-            ready=lambda: server.output.stderr.count("ready to accept connections") == 1,
+            ready="notify" if ready == "its notification" else output_matches("ready to accept connections", "stderr"),
             ready_timeout=LONG,
             stop_timeout=LONG,
             stop_signal=signal.SIGINT,  # PostgreSQL's "fast" end: it does not wait for its clients
+            user=user,
             cwd=folder,
         )
-        return server
 
     def ask(port: int) -> None:
         # The protocol by hand, as no driver is needed for a single answer: start-up, then a simple query.

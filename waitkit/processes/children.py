@@ -312,6 +312,7 @@ class CallableChild:
             self._process.kill()
             tree.kill_members(guarded.root)
             _reap(self._process)
+            self._process.close()  # its sentinel, which the traceback of the error would keep
         identity = getattr(self, "identity", None)
         if identity is not None:
             identity.close()

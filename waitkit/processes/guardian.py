@@ -214,7 +214,10 @@ class Guarded:
         _take_off_strays(self.root.mark, pid)
         self.root.pid = pid
         # Where it carries the mark, that identifies it. To ask for more would wait for its exec, which takes a while.
-        if tree.mark_of(pid) != self.root.mark and tree.mark(pid, self.root.mark) is None:
+        self.root.marked = tree.mark_of(pid) == self.root.mark
+        if self.root.marked:
+            return  # the guardian knows the mark
+        if tree.mark(pid, self.root.mark) is None:
             facts = tree.facts_of(pid)
             self.root.start = 0 if facts is None else facts.start
         _guardian.tell(self.root.mark, _line(self.root))

@@ -10,6 +10,7 @@ from waitkit.conditions.condition import Condition, any_of
 from waitkit.conditions.descriptors import DescriptorWatch
 from waitkit.conditions.processes import ProcessExit, ProcessExited
 from waitkit.engine.clock import now
+from waitkit.engine.descriptors import CannotStart, watch_descriptor
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.ground.settings import scaled
@@ -93,7 +94,7 @@ class Life:
     def becoming_ready(self, resolve: Callable[[], Condition[Any] | None], unless: Condition[Any] | None) -> Flow[None]:
         """Wait until it is ready; its own end, and *unless*, end that."""
         if self._notifications is not None:
-            self._notifications.listen(lambda pid: pid == self.pid or pid in self.pids(all_of_tree=True))
+            self._notifications.listen(self._belongs)
         ready = self.child.ready_signalled if self.plan.ready == "event" else resolve()
         if ready is not None:
             ended: Condition[Any] = ProcessExited(self.child.process).described("its exit")
@@ -103,6 +104,10 @@ class Life:
         if self.plan.restart is not None:
             # Once it has died nobody knows any more what it listened at, and the next one is to find that free.
             self._listeners = listeners_of(self._members_now())
+
+    def _belongs(self, pid: int) -> bool:
+        """Whether what a process notified counts. One that has ended cannot be asked: it knew a name that only the tree knows."""
+        return pid == self.pid or pid in self.pids(all_of_tree=True) or facts_of(pid) is None
 
     def _facts(self) -> Sequence[str]:
         facts = [] if self._notifications is None else self._notifications.facts()
@@ -182,8 +187,25 @@ class Life:
             drive(self.clearing())
 
     def kill(self) -> None:
-        """Kill everything, and wait for nothing."""
+        """Kill everything, and wait for nothing; it is reaped, and what it held given back, when it is gone."""
         self.child.identity.kill_tree()
+        if not hasattr(os, "pidfd_open"):
+            return
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:  # reaped already
+            self._release()
+            return
+
+        def bury() -> None:
+            os.close(pidfd)
+            if self.child.exit_code() is not None and not self.over:
+                self._release()
+
+        try:
+            watch_descriptor(pidfd, bury)
+        except CannotStart:  # the interpreter is going down
+            os.close(pidfd)
 
     def _release(self) -> None:
         self.over = True

@@ -179,6 +179,7 @@ def ready_notified() -> Condition[bool]:
     """Holds when a process has told us by ``sd_notify`` that it is ready: ``ready="notify"``, to be combined with others.
 
     For ``ready=`` of :func:`waitkit.managed_process` alone, which knows the process. Only what comes from the process itself
-    or its descendants counts; the kernel tells who sent it.
+    or its descendants counts; the kernel tells who sent it. A sender that has ended when its message is read counts, too: the
+    name of the socket is a secret of the tree.
     """
     return _ReadyNotified()

@@ -22,7 +22,7 @@ class SignalsHeld:
 
     def __init__(self) -> None:
         self._handlers: dict[int, Any] = {}
-        self._noted: list[int] = []
+        self._noted: dict[int, FrameType | None] = {}
 
     def __enter__(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -33,14 +33,15 @@ class SignalsHeld:
             self._handlers[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number not in self._noted:
-            self._noted.append(number)
+        self._noted.setdefault(number, frame)
 
     def __exit__(self, *exc: object) -> None:
+        handlers, noted = self._handlers, self._noted
+        self._noted = {}
         self.let_go()
-        noted, self._noted = self._noted, []
-        for number in noted:
-            signal.raise_signal(number)
+        for number, frame in noted.items():
+            # Called, not raised anew: an event loop has heard of the signal already, by its file descriptor.
+            handlers[number](number, frame)
 
     def let_go(self) -> None:
         """Put the handlers back."""

@@ -18,6 +18,7 @@ __all__ = ["Tee", "TeeTarget", "check_tee"]
 TeeTarget: TypeAlias = "str | os.PathLike[str] | IO[str] | IO[bytes] | logging.Logger"
 
 _INFO: Final = 20  # logging.INFO; logging itself is imported by who has a logger
+_END: Final = "the end"  # in the place of a stream: nothing more will come
 _MOST_WAITING: Final = 16 * 1024 * 1024
 
 
@@ -72,6 +73,10 @@ class Tee:
 
     def _write(self, stream: str, chunk: bytes) -> None:
         target: Any = self._target
+        if stream == _END:
+            for name in [name for name, rest in self._rest.items() if rest]:
+                self._write(name, b"\n")
+            return
         if hasattr(target, "log") and hasattr(target, "handlers"):
             *lines, self._rest[stream] = (self._rest.get(stream, b"") + chunk).split(b"\n")
             for line in lines:
@@ -94,9 +99,7 @@ class Tee:
 
     def finish(self) -> None:
         """The process is gone: hand on the last line, though no line break ended it."""
-        for stream, rest in list(self._rest.items()):
-            if rest:
-                self(stream, b"\n")
+        self(_END, b"")
 
 
 def check_tee(tee: TeeTarget | None) -> TeeTarget | None:

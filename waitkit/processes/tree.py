@@ -29,6 +29,7 @@ _LOCKS = 10  # RLIMIT_LOCKS, which the resource module does not name
 _FIRST_MARK = 1 << 60  # so that a limit somebody has set for another reason is no mark
 _LAST_MARK = (1 << 60) + (1 << 48)
 _LINGER = 3  # seconds
+_MOST_PASSES = 1_000
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -45,12 +46,16 @@ class Facts:
 
 
 class Root:
-    """The process a tree grew from. *pid* is 0 where nobody has told it yet, and *start* where its mark identifies it."""
+    """The process a tree grew from. *pid* is 0 where nobody has told it yet, and *start* where its mark identifies it.
 
-    __slots__ = ("mark", "pid", "start")
+    *marked* is known true where it carried the mark from its first instruction on: then so do all that came from it.
+    """
+
+    __slots__ = ("mark", "marked", "pid", "start")
 
     def __init__(self, mark: int, pid: int = 0, start: int = 0) -> None:
         self.mark = mark
+        self.marked = False
         self.pid = pid
         self.start = start
 
@@ -123,13 +128,28 @@ def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]
         root: where it begins.
         candidates: who else may be a member, where that is known; otherwise all processes are looked at.
     """
+    return _look_for_members(root, candidates)[0]
+
+
+def _look_for_members(root: Root, candidates: list[int] | None) -> tuple[dict[int, Facts], bool]:
+    """The members, and whether that is certain.
+
+    It is not where somebody who was on the list was gone when we came to him: he may have forked a member first, who got
+    his number after the list was made.
+    """
+    listed = candidates is None
     if candidates is None:
         candidates = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+        if root.marked and (quickly := _members_by_mark(root, candidates)) is not None:
+            return quickly
     elif root.pid:
         candidates = [root.pid, *candidates]
+    certain = True
     young = {}
     for pid in candidates:
         facts = facts_of(pid)
+        if facts is None and listed:
+            certain = False
         # A descendant is never older than its root. We are no member, though a mistake in a mark may say so.
         if facts is not None and facts.start >= root.start and pid != os.getpid() and pid > 1:
             young[pid] = facts
@@ -141,7 +161,47 @@ def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]
         if (facts.session == root.pid and root.pid and not reused) or (pid == root.pid and not reused)
     }
     found = _with_marks(root, young, found)
-    return {pid: young[pid] for pid in _with_descendants(young, found) if young[pid].living}
+    return {pid: young[pid] for pid in _with_descendants(young, found) if young[pid].living}, certain
+
+
+def _members_by_mark(root: Root, pids: list[int]) -> tuple[dict[int, Facts], bool] | None:
+    """The same by two cheap questions to each process, and one to each member; ``None`` where the kernel lists no children."""
+    marks = {pid: mark_of(pid) for pid in pids}
+    reused = marks.get(root.pid, root.mark) != root.mark
+    found = {
+        pid for pid, number in marks.items() if number == root.mark or (not reused and _session_of(pid) == root.pid)
+    }
+    inner = {marks[pid] for pid in found} - {0, root.mark, mark_of(os.getpid())}
+    found |= {pid for pid, number in marks.items() if number in inner}
+    unasked = set(found)
+    while unasked:
+        children = _children_of(unasked.pop())
+        if children is None:
+            return None
+        unasked |= children - found
+        found |= children
+    known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
+    certain = len(known) == len(found) and all(marks[pid] or os.path.exists(f"/proc/{pid}") for pid in pids)
+    return {pid: facts for pid, facts in known.items() if facts.living and pid != os.getpid() and pid > 1}, certain
+
+
+def _session_of(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:  # gone; not ours to know
+        return 0
+
+
+def _children_of(pid: int) -> set[int] | None:
+    """Whom a process has started that still runs; ``None`` where the kernel does not list them."""
+    folder = f"/proc/{pid}/task"
+    try:
+        tasks = os.listdir(folder)
+    except OSError:  # gone
+        return set()
+    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return None
+    return {int(child) for task in tasks for child in _read(f"{folder}/{task}/children").split()}
 
 
 def _with_marks(root: Root, young: dict[int, Facts], found: set[int]) -> set[int]:
@@ -195,15 +255,19 @@ def kill_members(root: Root, candidates: list[int] | None = None) -> dict[int, F
         Whom it has killed; they may take a moment to be gone.
     """
     killed: dict[int, Facts] = {}
-    while True:
-        # Who forks while we go through the list has a child we have not seen: go on until nobody is new.
-        found = members(root, candidates)
+    for _ in range(_MOST_PASSES):
+        # Who forks while we go through the list has a child we have not seen: go on until nobody is new, and nobody was
+        # gone before we came to him.
+        found, certain = _look_for_members(root, candidates)
         for pid, facts in found.items():
             _kill(pid, facts)
-        if all(pid in killed and killed[pid].start == facts.start for pid, facts in found.items()):
-            return killed
+        if candidates is not None:
+            certain = last_pid() == (candidates[-1] if candidates else root.pid)
+            candidates = None
+        if certain and all(pid in killed and killed[pid].start == facts.start for pid, facts in found.items()):
+            break
         killed.update(found)
-        candidates = None
+    return killed
 
 
 def _guard(fd: int) -> None:

@@ -1,0 +1,257 @@
+"""``managed_process`` under faults: whatever happens to it or to us, nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+from children import LONG, nothing_left, own_children, program  # noqa: F401
+from support import in_child
+
+from waitkit import (
+    CancelScope,
+    ManagedProcess,
+    WaitFailed,
+    after,
+    managed_process,
+    output_matches,
+    port_listening,
+    reserved_port,
+    wait_for,
+)
+from waitkit.processes import tree
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+STAY = ["sleep", "infinity"]
+DEAF = ["sh", "-c", "trap 'echo asked' TERM; echo deaf; while :; do sleep 0.01; done"]
+
+
+def deaf() -> ManagedProcess:
+    """A process that hears the stop signal, and does not go."""
+    return managed_process(DEAF, ready=output_matches("deaf"), ready_timeout=LONG, stop_timeout="1h")
+
+
+def interrupt_main() -> None:
+    """Ctrl-C."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def test_interrupted_twice() -> None:
+    """A second Ctrl-C, while the process is being killed because of the first, changes nothing: it is gone, and so is its tree."""
+    process = deaf().start()
+    tree_of_it = list(process._started().child.identity.members())
+    kill = process._started().child.identity.kill_tree
+    killed: list[int] = []
+
+    def kill_and_be_interrupted() -> dict[int, tree.Facts]:
+        found = kill()
+        killed.append(len(found))
+        if len(killed) == 1:
+            signal.raise_signal(signal.SIGINT)
+        return found
+
+    process._started().child.identity = Interrupting(process._started().child.identity, kill_and_be_interrupted)  # type: ignore[assignment]
+
+    def interrupt() -> None:
+        wait_for(lambda: "asked" in process.output.stdout, LONG)
+        interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        process.stop()
+    wait_for(thread, LONG)
+    assert len(killed) >= 2
+    for pid in tree_of_it:
+        facts = tree.facts_of(pid)
+        assert facts is None or not facts.living
+    assert process.exit_code == -signal.SIGKILL
+    assert process.stop() == -signal.SIGKILL
+
+
+class Interrupting:
+    """An identity whose tree is killed by another function."""
+
+    def __init__(self, inner: object, kill_tree: object) -> None:
+        self._inner = inner
+        self.kill_tree = kill_tree
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+
+def test_cancelled_during_readiness() -> None:
+    """A scope that is cancelled from another thread ends the start, and the process."""
+    scope = CancelScope()
+    looking = threading.Event()
+    process = managed_process(STAY, ready=lambda: looking.set(), ready_timeout=None)
+
+    def cancel() -> None:
+        wait_for(looking, LONG)
+        scope.cancel("enough")
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with scope:
+        process.start()
+    wait_for(thread, LONG)
+    assert scope.cancelled_caught
+    assert process.exit_code == -signal.SIGTERM
+
+
+def test_cancelled_scope_does_not_shorten_the_end() -> None:
+    """A block that is left by cancellation still gives its process the grace to end well."""
+    code = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    scope = CancelScope()
+    with scope, managed_process(["sh", "-c", code], ready=output_matches("up"), ready_timeout=LONG) as process:
+        scope.cancel()
+        wait_for(lambda: False)
+    assert process.exit_code == 0
+    assert process.output.stdout == "up\nbye\n"
+
+
+def test_fork_in_the_middle() -> None:
+    """A fork of ours inside the block neither ends the process nor keeps anything of it; it may manage its own."""
+
+    def child() -> None:
+        assert process.stop() is None
+        with managed_process(STAY) as own:
+            assert own.exit_code is None
+        assert own.exit_code == -signal.SIGTERM
+
+    with managed_process(STAY) as process:
+        in_child(child)
+        assert process.exit_code is None
+    assert process.exit_code == -signal.SIGTERM
+
+
+def test_pipes_that_are_full_before_it_is_ready() -> None:
+    """A server that writes megabytes to both streams before it listens is not held up."""
+    code = (
+        "import os, signal, socket, sys\nfor _ in range(32):\n os.write(1, b'o' * 65_536); os.write(2, b'e' * 65_536)\n"
+        "s = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nsignal.pause()"
+    )
+    with reserved_port() as port:
+        with managed_process([*program(code), str(port)], ready=port_listening(port), ready_timeout=LONG):
+            pass
+
+
+def test_port_stolen_between_reservation_and_start() -> None:
+    """A port that was given up and taken by somebody else fails the start: with the server's words, and the thief's name."""
+    reservation = reserved_port()
+    with reservation as port:
+        reservation.release()
+        with socket.create_server(("127.0.0.1", port)):
+            code = f"import socket, signal\ntry: s = socket.create_server(('127.0.0.1', {port}))\nexcept OSError as e: print(e)\nsignal.pause()"
+            process = managed_process(program(code), ready=port_listening(port), ready_timeout="1s")
+            with pytest.raises(TimeoutError) as caught:
+                process.start()
+    message = str(caught.value)
+    assert f"who answers is not this process, but pid {os.getpid()} (" in message
+    assert "Address already in use" in message
+
+
+def test_foreign_reaper() -> None:
+    """Where somebody else reaps all children of this program, a process still ends, and the block is left."""
+    code = f"""
+import os, sys, threading
+sys.path[:0] = {sys.path!r}
+from waitkit import managed_process
+def reap():
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            pass
+        if over:
+            return
+over = []
+with managed_process(["sh", "-c", "sleep 1000 & wait"]) as process:
+    threading.Thread(target=reap, daemon=True).start()
+print("left", process.pid, flush=True)
+over.append(1)
+os._exit(0)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert run.stdout.startswith("left"), run.stderr
+    assert not psutil.pid_exists(int(run.stdout.split()[1]))
+
+
+def test_dies_during_readiness_with_a_client_waiting() -> None:
+    """A server that dies while a look waits for its answer fails the start at once, in a wait without limit."""
+    code = (
+        "import os, socket, sys\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "c = s.accept()\nprint('gone', file=sys.stderr)\nos._exit(9)"
+    )
+    from waitkit import http_ok
+
+    with reserved_port() as port:
+        ready = http_ok(f"http://127.0.0.1:{port}/", look_timeout="1h")
+        with pytest.raises(WaitFailed, match="exit code 9") as caught:
+            managed_process([*program(code), str(port)], ready=ready, ready_timeout=None).start()
+    assert "    gone" in str(caught.value)
+
+
+SUPERVISED = """
+import sys
+sys.path[:0] = {path!r}
+from waitkit import Backoff, RestartPolicy, managed_process, output_matches, wait_for
+
+token = sys.argv[1]
+script = f"(env -i setsid sleep 1000.{{token}} &); setsid sleep 2000.{{token}} & echo up; exec sleep 3000.{{token}}"
+policy = RestartPolicy(when="always", backoff=Backoff(base=0, max_delay=0), limit=None)
+while True:
+    with managed_process(["bash", "-c", script], ready=output_matches("up"), restart=policy) as process:
+        process.send_signal(9)
+        wait_for(process.restarts.equals(1))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_killed_at_any_point(tmp_path: Path) -> None:
+    """A program is killed at 300 random points of the lives of a supervised server: none leaves anything running."""
+    script = tmp_path / "supervised.py"
+    script.write_text(SUPERVISED.format(path=sys.path))
+    chance = random.Random(20)
+
+    def kill_at(round_and_delay: tuple[int, float]) -> list[str]:
+        number, delay = round_and_delay
+        token = f"{os.getpid()}{number:04}"
+        with subprocess.Popen([sys.executable, script, token], stderr=subprocess.DEVNULL) as running:
+            # The random point is what this test is about: it is waited for, not guessed at.
+            wait_for(after(delay), LONG)
+            running.kill()
+
+        def left() -> list[str]:
+            lines = []
+            for process in psutil.process_iter(["cmdline", "status"]):
+                line = " ".join(process.info["cmdline"] or ())
+                if token in line and process.info["status"] != psutil.STATUS_ZOMBIE:
+                    lines.append(f"{process.pid}: {line}")
+            return lines
+
+        try:
+            wait_for(lambda: not left(), "15s")
+        except TimeoutError:
+            found = left()
+            for line in found:
+                os.kill(int(line.split(":")[0]), signal.SIGKILL)
+            return [f"killed after {delay} s: {found}"]
+        return []
+
+    with ThreadPoolExecutor(4) as pool:
+        rounds = [(number, chance.uniform(0.02, 0.4)) for number in range(300)]
+        leftovers = [line for found in pool.map(kill_at, rounds) for line in found]
+    assert leftovers == []
+    assert own_children() == []
