@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
+from waitkit.ports.handover import socket_activation
 from waitkit.processes.children import CallableChild, Child, ProgramChild
 from waitkit.processes.life import Plan
 from waitkit.processes.managed import ManagedProcess
@@ -36,6 +38,7 @@ def managed_process(
     user: str | int | None = None,
     group: str | int | None = None,
     ulimits: Mapping[str, int | tuple[int, int]] | None = None,
+    sockets: Sequence[socket.socket] = (),
     shell: bool = False,
     tee: TeeTarget | None = None,
     restart: RestartPolicy | None = None,
@@ -73,6 +76,8 @@ def managed_process(
         group: its group, likewise; ``None``: that of the user.
         ulimits: resource limits by name, as in ``{"nofile": 1024, "core": (0, -1)}``: a number for both, or the soft and the
             hard one; -1 for none. A program is then started by a plain fork, which takes longer in a large process.
+        sockets: listening sockets that it gets by socket activation (``LISTEN_FDS``), as :func:`socket_activation` says: with
+            ``reservation.listen()`` nobody can take the port in between, and clients may connect before it is ready.
         shell: *target* is a command line for ``/bin/sh``.
         tee: where its output goes as well, as it comes: the path of a file to append to, an open file, or a logger, which
             gets a line at a time at the level INFO.
@@ -95,8 +100,10 @@ def managed_process(
     name, launch = (
         _callable(target, args, start_method, surroundings, check_tee(tee), shell=shell, event=ready == "event")
         if callable(target)
-        else _program(target, args, surroundings, check_tee(tee), shell=shell)
+        else _program(target, args, surroundings, check_tee(tee), sockets, shell=shell)
     )
+    if of_callable and sockets:
+        raise TypeError("sockets= are for programs: a callable gets its sockets as arguments")
     if restart is not None and type(restart).__name__ != "RestartPolicy":
         raise TypeError(f'restart={restart!r} is no policy: give RestartPolicy(when="on_failure", limit="5/min")')
     awaited = check_ready(ready, of_callable=of_callable)
@@ -130,15 +137,24 @@ def _callable(
 
 
 def _program(
-    target: object, args: Sequence[object], surroundings: Surroundings, tee: TeeTarget | None, *, shell: bool
+    target: object,
+    args: Sequence[object],
+    surroundings: Surroundings,
+    tee: TeeTarget | None,
+    sockets: Sequence[socket.socket],
+    *,
+    shell: bool,
 ) -> tuple[str, Launch]:
     if args:
         raise TypeError(f"a program takes its arguments in its list, not after it: {args!r}")
     argv = _check_line(target) if shell else _check_argv(target)
     name = "sh" if shell else os.path.basename(argv[0])
+    if sockets:
+        socket_activation(argv, *sockets, env=surroundings.env)  # refuses now what it would refuse then
 
     def launch(additions: Mapping[str, str]) -> Child:
-        return ProgramChild(argv, surroundings, additions, None if tee is None else Tee(name, tee))
+        sink = None if tee is None else Tee(name, tee)
+        return ProgramChild(argv, surroundings, additions, sink, sockets=sockets)
 
     return name, launch
 

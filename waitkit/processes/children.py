@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from waitkit.conditions.processes import ProcessExited
-from waitkit.engine.locks import ForkSafeLock
 from waitkit.ground.durations import SECOND
 from waitkit.ground.settings import scaled
+from waitkit.ports.handover import socket_activation
 from waitkit.processes import tree
 from waitkit.processes.guardian import Guarded, announce_self, pipe_for_child
+from waitkit.processes.identity import Identity
 from waitkit.processes.output import Output, Sink
 from waitkit.processes.ready_event import ReadyEvent, ReadySignalled
 from waitkit.processes.surroundings import Surroundings, environment_for, popen_options
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CallableChild", "Child", "ProgramChild"]
 
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
-
-
-#: In so many seconds no machine gives away all numbers there are (32,768 at least) and begins anew.
-_YOUNG = 0.5
-_FEW = 100
-
 
 class Child(Protocol):
     """A process that was started by us, in a session of its own."""
@@ -42,6 +35,8 @@ class Child(Protocol):
     name: str
     output: Output
     identity: Identity
+    #: the inodes of the sockets it was given: these stay open here when it is gone
+    handed_over: frozenset[int]
 
     @property
     def process(self) -> Any:
@@ -56,83 +51,6 @@ class Child(Protocol):
 
     def release(self) -> None:
         """Give back what it held in this process, once it is gone."""
-
-
-class Identity:
-    """Just this process and its tree, whoever may get its number later."""
-
-    __slots__ = ("_born", "_lock", "_pidfd", "guarded", "pid")
-
-    def __init__(self, pid: int, guarded: Guarded) -> None:
-        self.pid = pid
-        self.guarded = guarded
-        self._born = time.monotonic()
-        # Guards the pidfd: closed by one thread, its number could be another process's when the next one sends.
-        self._lock = ForkSafeLock()
-        self._pidfd: int | None = None
-        if hasattr(os, "pidfd_open"):
-            try:
-                self._pidfd = os.pidfd_open(pid)
-            except OSError:  # an old kernel, or somebody has reaped it already
-                pass
-        guarded.started(pid)
-
-    def send(self, number: int) -> None:
-        """Send it a signal; nothing happens where it has just ended."""
-        with self._lock:
-            try:
-                if self._pidfd is not None:
-                    signal.pidfd_send_signal(self._pidfd, number)
-                elif not hasattr(os, "pidfd_open"):
-                    os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
-
-    def members(self) -> dict[int, tree.Facts]:
-        """The living processes of its tree."""
-        return tree.members(self.guarded.root, self._candidates())
-
-    def _candidates(self) -> list[int] | None:
-        """Who can be a descendant of a young process: those who got their number after it. ``None``: anybody."""
-        if time.monotonic() - self._born > _YOUNG:
-            return None
-        last = tree.last_pid()
-        return list(range(self.pid + 1, last + 1)) if self.pid <= last <= self.pid + _FEW else None
-
-    def kill_tree(self) -> dict[int, tree.Facts]:
-        """Kill it and all of its tree. Returns whom; they may take a moment to be gone."""
-        if not os.path.isdir("/proc/self"):
-            self.send(KILL)
-            _kill_session(self.pid)
-            return {}
-        return tree.kill_members(self.guarded.root, self._candidates())
-
-    def close(self) -> None:
-        """Its tree is gone."""
-        self.guarded.gone()
-        with self._lock:
-            if self._pidfd is not None:
-                os.close(self._pidfd)
-                self._pidfd = None
-
-
-def _kill_session(session: int) -> None:
-    """Where there is no ``/proc``: kill what stayed in the session, until nobody is new."""
-    import psutil
-
-    before: set[int] = set()
-    while True:
-        members = set()
-        for pid in psutil.pids():
-            try:
-                if pid != session and os.getsid(pid) == session:
-                    members.add(pid)
-                    os.kill(pid, KILL)
-            except (ProcessLookupError, PermissionError):
-                pass
-        if members <= before:
-            return
-        before |= members
 
 
 class _Streams:
@@ -196,9 +114,11 @@ class ProgramChild:
         additions: Mapping[str, str],
         sink: Sink | None,
         *,
+        sockets: Sequence[socket.socket] = (),
         passed_through: bool = False,
     ) -> None:
         self.name = os.path.basename(argv[0])
+        self.handed_over = frozenset(os.fstat(sock.fileno()).st_ino for sock in sockets)
         guarded = Guarded()
         environment = environment_for(surroundings.env, {**additions, guarded.name: ""})
         if not passed_through:
@@ -207,13 +127,15 @@ class ProgramChild:
         streams = None
         try:
             streams = _OurStreams() if passed_through else _Streams()
-            options = popen_options(surroundings, guarded.root.mark)
+            options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
+            options |= popen_options(surroundings, guarded.root.mark)
+            if sockets:
+                start = socket_activation(argv, *sockets, env=environment)
+                argv, options = start.argv, options | start.options
             with guarded:
                 self._process = subprocess.Popen(
                     argv,
-                    env=environment,
                     cwd=surroundings.cwd,
-                    stdin=subprocess.DEVNULL,
                     stdout=streams.theirs[0],
                     stderr=streams.theirs[1],
                     start_new_session=True,
@@ -257,6 +179,8 @@ class ProgramChild:
 
 class CallableChild:
     """A Python callable in a process of its own."""
+
+    handed_over: frozenset[int] = frozenset()
 
     def __init__(
         self,

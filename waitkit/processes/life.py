@@ -103,7 +103,7 @@ class Life:
         self.ready_after = (now() - self.began) / SECOND
         if self.plan.restart is not None:
             # Once it has died nobody knows any more what it listened at, and the next one is to find that free.
-            self._listeners = listeners_of(self._members_now())
+            self._listeners = self._own_listeners()
 
     def _belongs(self, pid: int) -> bool:
         """Whether what a process notified counts. One that has ended cannot be asked: it knew a name that only the tree knows."""
@@ -139,12 +139,16 @@ class Life:
 
     def _asking(self) -> Flow[None]:
         if self.child.exit_code() is None:
-            self._listeners = listeners_of(self._members_now())
+            self._listeners = self._own_listeners()
             self.child.identity.send(self.plan.stop_signal)
             try:
                 yield beyond_scopes(self.exited, self.plan.stop_timeout)
             except WaitTimeout:
                 pass
+
+    def _own_listeners(self) -> tuple[Listener, ...]:
+        given = self.child.handed_over
+        return tuple(one for one in listeners_of(self._members_now()) if one.inode not in given)
 
     def _members_now(self) -> Sequence[int]:
         return [self.pid, *self.child.identity.members()]
