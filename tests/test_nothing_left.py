@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import multiprocessing
 import queue
 import socket
 import subprocess
 import threading
+import weakref
 from concurrent.futures import Future
 
 import pytest
-from support import descriptors, foreign_threads, waiters
+from support import LIMIT, descriptors, foreign_threads, waiters
 
 import waitkit
 from waitkit import CancelScope, Value, WaitFailed, WaitTimeout, any_of, readable, wait_for, wait_for_async
@@ -124,3 +127,24 @@ def test_cancelled_tasks():
     asyncio.run(main())
     assert waiters(event._cond) == 0
     assert len(outer._signal) == 0
+
+
+def test_a_wait_is_no_circle():
+    """What a wait has looked at is given up with it, without a garbage collection: it may own descriptors."""
+
+    class Thing:
+        def __call__(self) -> bool:
+            return next(answers)
+
+    gc.disable()
+    try:
+        for timeout in (LIMIT, "3ms"):
+            answers = iter([False, False, True] if timeout == LIMIT else [False] * 1_000)
+            thing = Thing()
+            gone = weakref.ref(thing)
+            with contextlib.suppress(WaitTimeout):
+                wait_for(thing, timeout)
+            del thing
+            assert gone() is None
+    finally:
+        gc.enable()

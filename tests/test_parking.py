@@ -138,13 +138,13 @@ def test_rests_leave_no_wake_up_behind():
         assert not parker.park(now() + 10_000)
         parker.unpark()
         assert parker.park(None)
-    assert parker._place.token.locked()
+    assert parker.place.token.locked()
 
 
 def test_a_parker_of_another_generation(monkeypatch):
     """After a fork a parker has its owner look again instead of resting, and a wake-up for the parent's thread is dropped."""
     parker = Parker()
-    place = parker._place
+    place = parker.place
     monkeypatch.setattr(forks, "current", forks.current + 1)
     parker.unpark()
     assert place.token.locked()

@@ -18,13 +18,13 @@ class Parker:
         purpose: what its thread waits for, where a clock has to explain why time stands still.
     """
 
-    __slots__ = ("_generation", "_notify", "_place", "_rest")
+    __slots__ = ("_generation", "_notify", "_rest", "place")
 
     def __init__(self, purpose: object = None) -> None:
         clock = current_clock()
         self._rest = clock.rest
         self._notify = clock.notify
-        self._place = Place(purpose)
+        self.place = Place(purpose)
         self._generation = forks.current
 
     def park(self, until: Nanoseconds | None) -> bool:
@@ -38,18 +38,18 @@ class Parker:
         if self._generation != forks.current:
             # The process forked since the last look. Wake-ups meant for us may have gone to the parent's copy:
             # have the caller look again before it rests.
-            self._place = Place(self._place.purpose)
+            self.place = Place(self.place.purpose)
             self._generation = forks.current
             return True
-        return self._rest(self._place, until)
+        return self._rest(self.place, until)
 
     def linger(self, until: Nanoseconds) -> None:
         """As :meth:`park`, for a thread of waitkit's own that has nothing to do: a virtual clock lets no time pass for it."""
-        self._place.idle = True
+        self.place.idle = True
         self.park(until)
-        self._place.idle = False
+        self.place.idle = False
 
     def unpark(self) -> None:
         """Wake the thread parked here, or have its next park return at once."""
         if self._generation == forks.current:  # else its thread stayed in the parent
-            self._notify(self._place)
+            self._notify(self.place)

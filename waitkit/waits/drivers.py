@@ -42,10 +42,15 @@ def _park_between_looks(wait: Wait) -> None:
     # Not in block(): CPython has no handler for the bytecode that goes back to the head of a loop, though Ctrl-C comes
     # there; within a function that is called under "try" it does no harm.
     parker = Parker(wait)
-    wait.arm(parker.unpark)
-    while not wait.look():
-        while not parker.park(wait.due) and wait.reports and wait.only_reports():
-            pass
+    try:
+        wait.arm(parker.unpark)
+        while not wait.look():
+            while not parker.park(wait.due) and wait.reports and wait.only_reports():
+                pass
+    finally:
+        parker.place.purpose = (
+            None  # a circle: wait, watch, wake, parker, wait. What it holds would wait for a collection
+        )
 
 
 async def wait_in_loop(wait: Wait) -> Any:
