@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from waitkit.ground.errors import WaitFailed as WaitFailed
     from waitkit.ground.errors import WaitkitError as WaitkitError
     from waitkit.ground.errors import WaitTimeout as WaitTimeout
+    from waitkit.ground.records import Try as Try
     from waitkit.ground.records import WaitRecord as WaitRecord
     from waitkit.ground.records import log_long_waits as log_long_waits
     from waitkit.ground.records import subscribe as subscribe
@@ -55,6 +56,7 @@ if _TYPE_CHECKING:
     from waitkit.rates.api import rate_limited as rate_limited
     from waitkit.rates.limiter import RateLimiter as RateLimiter
     from waitkit.rates.limiter import RateLimitExceeded as RateLimitExceeded
+    from waitkit.report.recording import recording as recording
     from waitkit.retry.api import Retrying as Retrying
     from waitkit.retry.api import retry_backoff as retry_backoff
     from waitkit.retry.api import retrying as retrying
@@ -95,6 +97,7 @@ _HOMES = {
     "RetryRecord": "retry.records",
     "Retrying": "retry.api",
     "StoppedHolding": "ground.errors",
+    "Try": "ground.records",
     "Value": "conditions.own",
     "WaitFacts": "ground.errors",
     "WaitFailed": "ground.errors",
@@ -122,6 +125,7 @@ _HOMES = {
     "process_exited": "conditions.processes",
     "rate_limited": "rates.api",
     "readable": "conditions.descriptors",
+    "recording": "report.recording",
     "reserved_port": "ports.reserve",
     "retry_backoff": "retry.api",
     "retrying": "retry.api",

@@ -19,12 +19,13 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
 
     from waitkit import __version__
-    from waitkit.cli import demo
+    from waitkit.cli import demo, report
 
     parser = argparse.ArgumentParser(prog="waitkit", description="Wait for conditions instead of guessing with sleeps.")
     parser.add_argument("--version", action="version", version=f"waitkit {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_to(commands)
+    report.add_to(commands)
     return parser
 
 

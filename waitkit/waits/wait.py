@@ -19,6 +19,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
 from waitkit.ground.errors import Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout
 from waitkit.ground.records import Outcome, Subscriber, WaitRecord, publish, subscribers
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, current_settings, scaled
+from waitkit.waits.noting import Noted, task_name
 from waitkit.waits.scopes import CancelScope, current_scopes
 from waitkit.waits.watching import Context, Watch
 
@@ -56,6 +57,7 @@ class Wait:
         "_context",
         "_limit",
         "_message",
+        "_noted",
         "_progress",
         "_scope_tokens",
         "_scopes",
@@ -111,6 +113,7 @@ class Wait:
             for subscriber in self._subscribers
             if subscriber.on_progress is not None
         ]
+        self._noted = Noted(self._subscribers) if self._subscribers else None
         self._value_judged: object = None
         #: how often the condition was looked at
         self.looks = 0
@@ -128,6 +131,8 @@ class Wait:
 
     def arm(self, wake: Wake) -> None:
         """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened."""
+        if self._noted is not None:
+            wake = self._noted.noting(wake)
         self._armed = (wake, generation())
         for scope in self._scopes:
             self._scope_tokens.append((scope, scope.changed.subscribe(wake)))
@@ -158,6 +163,8 @@ class Wait:
         if verdict.holds:
             self.value = verdict.value
             return True
+        if self._noted is not None:
+            self._noted.look(begun, self._watch)
         self._value_judged = verdict.value
         if verdict.stopped:
             raise StoppedHolding(self._facts("stopped holding after", joint=": "))
@@ -185,10 +192,11 @@ class Wait:
         self._watch.close()
         if self._unless_watch is not None:
             self._unless_watch.close()
-        if self._subscribers:
+        hearing = [subscriber.on_end for subscriber in self._subscribers if subscriber.on_end is not None]
+        if hearing:
             record = self._record(_outcome(error))
-            for subscriber in self._subscribers:
-                publish(subscriber.on_end, record)
+            for callback in hearing:
+                publish(callback, record)
 
     def _rearm(self) -> None:
         """This process is a child forked since the last look: what we had subscribed to stayed in the parent."""
@@ -254,6 +262,7 @@ class Wait:
             last=self._watch.seen(),
             caller=caller_label(self._caller),
             notes=tuple(notes),
+            tries=() if self._noted is None else tuple(self._noted.tries),
         )
 
     def _describe_at_failure(self) -> str:
@@ -270,16 +279,23 @@ class Wait:
 
     def _record(self, outcome: Outcome) -> WaitRecord:
         deadline = self._context.deadline
+        thread = threading.current_thread()
+        ended = now()
+        assert self._noted is not None
         return WaitRecord(
             what=self._message if isinstance(self._message, str) else self._what.what,
             outcome=outcome,
-            thread=threading.current_thread().name,
+            thread=thread.name,
             start=self._started,
-            end=now(),
+            end=ended,
             limit=None if deadline is None else deadline - self._started,
             looks=self.looks,
             last=self._watch.seen(),
             caller=caller_label(self._caller),
+            thread_id=thread.ident or 0,
+            task=task_name(),
+            overshoot=self._noted.overshoot(outcome, self._started, deadline, ended),
+            tries=tuple(self._noted.tries),
         )
 
     def _report_progress(self) -> None:
