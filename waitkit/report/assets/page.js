@@ -15,9 +15,13 @@
     byId("outcomes").append(label);
   }
   let soon;
-  byId("words").addEventListener("input", () => {
+  for (const event of ["input", "change"]) byId("words").addEventListener(event, () => {
     clearTimeout(soon);
-    soon = setTimeout(() => { shown.words = byId("words").value; shown.apply(); }, data.waits.length > 5000 ? 120 : 0);
+    soon = setTimeout(() => {
+      if (shown.words === byId("words").value) return;
+      shown.words = byId("words").value;
+      shown.apply();
+    }, data.waits.length > 5000 ? 120 : 0);
   });
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("only").addEventListener("click", () => { shown.only = null; shown.apply(); byId("words").focus(); });

@@ -19,8 +19,8 @@ const shown = {
   listeners: [],
   apply() {
     const words = this.words.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = new Map(); // each text is searched once, not once for each wait that has it
     const has = (text, word) => text.toLowerCase().includes(word);
+    // Each text is searched once, not once for each wait that has it.
     const matches = data.texts.map((text) => words.map((word) => has(text, word)));
     const tracks = data.tracks.map((text) => words.map((word) => has(text, word)));
     this.waits = [];
