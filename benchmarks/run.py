@@ -22,6 +22,7 @@ NAMES = (
     "server_ready",
     "import_time",
     "retry_cost",
+    "guard_cost",
     "pollers",
     "demo_editions",
 )
