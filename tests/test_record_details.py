@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import pickle
 import threading
@@ -9,6 +10,7 @@ import threading
 import pytest
 
 from waitkit import Event, Try, WaitTimeout, subscribe, wait_for, wait_for_async
+from waitkit.conditions import sources
 from waitkit.ground import records as records_module
 from waitkit.ground.records import note_tries, subscribers
 
@@ -141,3 +143,26 @@ def test_a_bad_wish_is_refused():
     """``tries`` is a bool."""
     with pytest.raises(TypeError, match="tries='yes' is neither True nor False"):
         subscribe(print, tries="yes")
+
+
+@pytest.mark.parametrize(("failures", "words"), [(2, "lambda: 1 + 1 to be true"), (99, "test_no_wait_ends_by")])
+def test_no_wait_ends_by_the_words_for_its_lambda(heard, monkeypatch, failures, words):
+    """Where Python cannot parse (3.11 fails at times when other threads parse, too), it is tried again, or named otherwise."""
+    really_parse, calls = ast.parse, []
+
+    def parse(text: str, *args: object, **options: object) -> ast.Module:
+        if args or options:
+            return really_parse(text, *args, **options)  # pytest's, to show a failure
+        calls.append(text)
+        if len(calls) <= failures:
+            raise SystemError("AST constructor recursion depth mismatch (before=51, after=47)")
+        return really_parse(text)
+
+    monkeypatch.setattr(ast, "parse", parse)
+    sources._parsed.cache_clear()
+    sources._lambda_source.cache_clear()
+    assert wait_for(lambda: 1 + 1) == 2
+    assert heard[0].what.startswith(words)
+    assert len(calls) == 3
+    sources._parsed.cache_clear()
+    sources._lambda_source.cache_clear()
