@@ -218,16 +218,23 @@ def test_the_page_asks_the_network_for_nothing():
     page = page_of([row(0, 5, what="</script><script>alert(1)</script><!--", last="\ud800 lone")])
     assert re.findall(r"(?:https?:)?//[a-z][\w.]+\.\w+", page) == []
     assert "default-src 'none'" in page
-    scripts = []
+    scripts, contents = [], []
 
     class Parser(html.parser.HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
             if tag == "script":
                 scripts.append(dict(attributes))
+                contents.append("")
             assert not {"src", "href"} & {name for name, value in attributes if value and not value.startswith("#")}
 
+        def handle_data(self, data: str) -> None:
+            if self.cdata_elem == "script":
+                contents[-1] += data
+
     Parser().feed(page)
-    assert len(scripts) == 2
+    assert [script.get("id") for script in scripts] == ["data", None]
+    assert "</script><script>alert(1)</script><!--" in json.loads(contents[0])["texts"]
+    assert contents[1].strip().startswith('"use strict";')
     assert "/*{" not in page
 
 
