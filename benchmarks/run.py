@@ -26,6 +26,7 @@ NAMES = (
     "command_line",
     "retry_cost",
     "rate_limits",
+    "guard_cost",
     "pollers",
     "port_cost",
     "demo_editions",

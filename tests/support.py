@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from waitkit import process_exited, wait_for
+from waitkit.engine.clock import Place, SystemClock
 
 # Generous on purpose: nothing is measured against it. It turns a hang into a failure.
 LIMIT = 20.0
@@ -70,12 +71,15 @@ class JumpingClock:
     def now(self) -> int:
         return self.instant
 
-    def rest(self, place: threading.Condition, until: int | None) -> None:
+    def rest(self, place: Place, until: int | None) -> bool:
+        if place.token.acquire(False):
+            return True
         assert until is not None, "nobody would end this rest: it has no limit, and no time passes by itself"
         self.instant = max(self.instant, until)
+        return False
 
-    def notify(self, place: threading.Condition) -> None:
-        place.notify()
+    def notify(self, place: Place) -> None:
+        SystemClock.notify(place)
 
     def pass_time(self, seconds: float) -> None:
         """As if the caller had been busy for so long."""

@@ -29,6 +29,7 @@ if _TYPE_CHECKING:
     from waitkit.ground.errors import WaitFailed as WaitFailed
     from waitkit.ground.errors import WaitkitError as WaitkitError
     from waitkit.ground.errors import WaitTimeout as WaitTimeout
+    from waitkit.ground.records import Try as Try
     from waitkit.ground.records import WaitRecord as WaitRecord
     from waitkit.ground.records import log_long_waits as log_long_waits
     from waitkit.ground.records import subscribe as subscribe
@@ -71,6 +72,7 @@ if _TYPE_CHECKING:
     from waitkit.rates.exceeded import RateLimitExceeded as RateLimitExceeded
     from waitkit.rates.limiter import RateLimiter as RateLimiter
     from waitkit.rates.reservation import Reservation as Reservation
+    from waitkit.report.recording import recording as recording
     from waitkit.retry.api import Retrying as Retrying
     from waitkit.retry.api import retry_backoff as retry_backoff
     from waitkit.retry.api import retrying as retrying
@@ -119,6 +121,7 @@ _HOMES = {
     "Retrying": "retry.api",
     "Statistics": "processes.statistics",
     "StoppedHolding": "ground.errors",
+    "Try": "ground.records",
     "Value": "conditions.own",
     "VirtualClockError": "virtual.clock",
     "VirtualDeadlock": "virtual.clock",
@@ -154,6 +157,7 @@ _HOMES = {
     "rate_limited": "rates.api",
     "readable": "conditions.descriptors",
     "ready_notified": "processes.notifications",
+    "recording": "report.recording",
     "reserved_port": "ports.reserve",
     "reserved_ports": "ports.reserve",
     "reserved_socket_path": "ports.socket_path",

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "run": "run a command, ready and with a free port, and another one while it is up",
     "port": "print a free port",
     "holds": "tell who holds a port",
+    "report": "make a page for the browser of a trace of waits",
     "demo": "run 26 tests of an RPC service without a sleep",
 }
 

@@ -6,11 +6,19 @@ import linecache
 from collections.abc import Callable
 from functools import lru_cache
 from types import CodeType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from waitkit.engine.locks import ForkSafeLock
+
+if TYPE_CHECKING:
+    import ast
 
 __all__ = ["describe_callable", "describe_value"]
 
 _LONGEST: Final = 200
+_TRIES: Final = 3
+# So that our own threads do not disturb each other's parsing; those of others still may.
+_parsing: Final = ForkSafeLock()
 
 
 def describe_value(value: object) -> str:
@@ -42,9 +50,8 @@ def _lambda_source(code: CodeType) -> str | None:
     import ast  # only when a message is written
 
     text = "".join(linecache.getlines(code.co_filename))
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
+    tree = _parsed(text)
+    if tree is None:
         return None
     positions = [
         (line, column)
@@ -64,6 +71,22 @@ def _lambda_source(code: CodeType) -> str | None:
     innermost = max(candidates, key=lambda node: (node.lineno, node.col_offset))
     segment = ast.get_source_segment(text, innermost)
     return None if segment is None else " ".join(segment.split())
+
+
+@lru_cache(maxsize=4)  # one file has many lambdas
+def _parsed(text: str) -> ast.Module | None:
+    """The tree of a source text. Whatever keeps Python from making it, there are other words: no wait may end by it."""
+    import ast
+
+    for _ in range(_TRIES):
+        try:
+            with _parsing:
+                return ast.parse(text)
+        except SystemError:
+            continue  # 3.11 counts the depth of nodes for all threads at once, and finds that another one's is not its own
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+    return None
 
 
 def _starts(node: Any) -> tuple[int, int]:

@@ -12,7 +12,14 @@ from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND
 
-__all__ = ["CannotStart", "DescriptorSubscription", "Descriptors", "descriptor_subscription", "watch_descriptor"]
+__all__ = [
+    "CannotStart",
+    "DescriptorSubscription",
+    "Descriptors",
+    "descriptor_subscription",
+    "own_descriptors",
+    "watch_descriptor",
+]
 
 # Only these let a descriptor be registered while another thread waits on the selector.
 _SELECTOR: Final[type[selectors.BaseSelector] | None] = getattr(
@@ -205,6 +212,13 @@ class Descriptors:
                 os.close(fd)
             self._always_writable = None
 
+    def own(self) -> set[int]:
+        """The descriptors that exist only for this: they are closed when nobody waits any more."""
+        with self._lock:
+            found = set(self._always_writable or ())
+            fileno = getattr(self._selector, "fileno", None)
+            return found if fileno is None else {*found, fileno()}
+
     def forget(self) -> None:
         """Close what a fork inherited. The epoll is shared with the parent, so none of its entries is touched."""
         self._close()
@@ -215,6 +229,11 @@ def _nothing() -> None:
 
 
 _descriptors = Descriptors()
+
+
+def own_descriptors() -> set[int]:
+    """The descriptors that waitkit keeps open while its thread is there to wait for others'."""
+    return _descriptors.own()
 
 
 def watch_descriptor(fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:

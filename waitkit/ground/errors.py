@@ -6,7 +6,10 @@ their arguments, so nothing is lost on the way out of a worker process.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from waitkit.ground.records import Try
 
 __all__ = [
     "Cancelled",
@@ -30,6 +33,7 @@ class WaitFacts(NamedTuple):
         last: what the last look saw, in words; empty where there is nothing to tell.
         caller: ``"file:line"`` of the call that waited.
         notes: further facts found when it failed (who holds the port, the tail of a log), a line or more each.
+        tries: what the looks saw over time, where a subscriber to records asked for that; see :func:`waitkit.subscribe`.
     """
 
     headline: str
@@ -40,6 +44,7 @@ class WaitFacts(NamedTuple):
     last: str
     caller: str
     notes: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()
 
     def __str__(self) -> str:
         """The facts as the message of an error: one line, then one for each note."""

@@ -11,12 +11,41 @@ from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from waitkit.ground.durations import Duration, Nanoseconds, format_duration, to_nanoseconds
 
-__all__ = ["Outcome", "Subscriber", "WaitRecord", "log_long_waits", "publish", "subscribe", "subscribers"]
+__all__ = [
+    "Outcome",
+    "Subscriber",
+    "Try",
+    "WaitRecord",
+    "log_long_waits",
+    "note_tries",
+    "publish",
+    "subscribe",
+    "subscribers",
+]
 
 _INFO: Final = 20  # logging.INFO; logging itself is imported where something is logged
 
 #: How a wait ended; ``"pending"`` in a report of progress.
 Outcome: TypeAlias = Literal["pending", "held", "timeout", "cancelled", "failed", "error"]
+
+
+class Try(NamedTuple):
+    """What a wait saw for a while, without a change.
+
+    Attributes:
+        start: when it was seen first, in nanoseconds of the current clock.
+        end: when it was seen last, likewise.
+        looks: how often it was seen in a row.
+        seen: what was seen, in words; empty where the condition has nothing to tell.
+    """
+
+    start: Nanoseconds
+    end: Nanoseconds
+    looks: int
+    seen: str
+
+
+Try.__module__ = "waitkit"
 
 
 class WaitRecord(NamedTuple):
@@ -33,6 +62,12 @@ class WaitRecord(NamedTuple):
         looks: how often the condition was looked at.
         last: what the last look saw, in words.
         caller: ``"file:line"`` of the call that waited.
+        thread_id: the identifier of that thread, which Python may give to another one when it has ended.
+        task: the name of the asyncio task that waited; empty outside of tasks.
+        overshoot: at most how many nanoseconds the wait went on too long: since the wake-up that told of the change,
+            else since the last look that did not hold, and where the limit ended it, since the limit.
+        tries: what the looks that did not hold saw, equal ones in a row taken together; empty unless a subscriber asked
+            for *tries*. The first 8 and the last 24 changes are kept.
     """
 
     what: str
@@ -44,6 +79,10 @@ class WaitRecord(NamedTuple):
     looks: int
     last: str
     caller: str
+    thread_id: int = 0
+    task: str = ""
+    overshoot: Nanoseconds = 0
+    tries: tuple[Try, ...] = ()
 
     @property
     def elapsed(self) -> float:
@@ -63,7 +102,7 @@ WaitRecord.__module__ = "waitkit"
 class Subscriber:
     """A subscription to the records of all waits of this process; leave it by :meth:`close` or as a ``with`` block."""
 
-    __slots__ = ("first_progress", "growth", "on_end", "on_progress")
+    __slots__ = ("first_progress", "growth", "on_end", "on_progress", "tries")
 
     def __init__(
         self,
@@ -71,11 +110,13 @@ class Subscriber:
         on_progress: Callable[[WaitRecord], object] | None,
         first_progress: Nanoseconds,
         growth: float,
+        tries: bool = False,
     ) -> None:
         self.on_end = on_end
         self.on_progress = on_progress
         self.first_progress = first_progress
         self.growth = growth
+        self.tries = tries
 
     def close(self) -> None:
         """End the subscription. Closing it again does nothing."""
@@ -104,6 +145,7 @@ def subscribe(
     on_progress: Callable[[WaitRecord], object] | None = None,
     progress_after: Duration = "5s",
     progress_growth: float = 2.0,
+    tries: bool = False,
 ) -> Subscriber:
     """Hear of every wait of this process.
 
@@ -112,12 +154,14 @@ def subscribe(
         on_progress: called with a record whose outcome is ``"pending"`` while a wait goes on.
         progress_after: how long a wait must have gone on for the first report of progress.
         progress_growth: each further report comes when the wait has lasted this many times as long, 1.01 to 1000.
+        tries: whether waits note what each look saw, for their records and for the facts of their errors. It costs a
+            ``repr`` for each look.
 
     Returns:
         The subscription: a context manager with ``close()``.
 
     Raises:
-        TypeError: a callback cannot be called, or both are left out.
+        TypeError: a callback cannot be called, both are left out, or *tries* is no bool.
         ValueError: a duration is bad, or *progress_growth* is out of its range.
     """
     if on_end is None and on_progress is None:
@@ -127,9 +171,19 @@ def subscribe(
             raise TypeError(f"{name}={callback!r} cannot be called: give a function of one WaitRecord")
     if not 1.01 <= progress_growth <= 1_000:
         raise ValueError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
+    if not isinstance(tries, bool):
+        raise TypeError(f"tries={tries!r} is neither True nor False")
     first = to_nanoseconds(progress_after, "progress_after")
-    subscriber = Subscriber(on_end, on_progress, max(first, 1_000_000), progress_growth)
+    subscriber = Subscriber(on_end, on_progress, max(first, 1_000_000), progress_growth, tries)
     global _subscribers
+    _subscribers = (*_subscribers, subscriber)
+    return subscriber
+
+
+def note_tries() -> Subscriber:
+    """Have all waits note what their looks saw, for the facts of their errors; nobody is called. Close it in the end."""
+    global _subscribers
+    subscriber = Subscriber(None, None, 1_000_000, 2.0, tries=True)
     _subscribers = (*_subscribers, subscriber)
     return subscriber
 

@@ -19,7 +19,7 @@ from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.processes import tree
 
-__all__ = ["Guarded", "announce_self", "pipe_for_child"]
+__all__ = ["Guarded", "announce_self", "descriptors_of_guardian", "pipe_for_child"]
 
 _FIT_INTO_A_PIPE: Final = 64  # lines of at most 64 bytes
 
@@ -51,6 +51,11 @@ class _Guardian:
         """Another descriptor of the pipe, for a child that tells of itself."""
         with self._lock:
             return None if self._writer is None else os.dup(self._writer)
+
+    def own_descriptors(self) -> set[int]:
+        """What is kept open as long as there is a guardian."""
+        with self._lock:
+            return {fd for fd in (self._writer, self._pidfd) if fd is not None}
 
     def _say(self, line: bytes) -> None:
         try:
@@ -230,6 +235,11 @@ class Guarded:
 def pipe_for_child() -> int | None:
     """A descriptor by which a forked or spawned child can tell the guardian of itself; the caller closes it."""
     return _guardian.duplicate()
+
+
+def descriptors_of_guardian() -> set[int]:
+    """What this process keeps open for its guardian, which goes some seconds after the last tree."""
+    return _guardian.own_descriptors()
 
 
 def announce_self(fd: int, mark: int) -> None:

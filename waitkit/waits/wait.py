@@ -19,6 +19,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
 from waitkit.ground.errors import Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout
 from waitkit.ground.records import Outcome, Subscriber, WaitRecord, publish, subscribers
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, current_settings, scaled
+from waitkit.waits.noting import Noted, task_name
 from waitkit.waits.scopes import CancelScope, current_scopes
 from waitkit.waits.watching import Context, Watch
 
@@ -62,6 +63,7 @@ class Wait:
         "_limit",
         "_look_due",
         "_message",
+        "_noted",
         "_now",
         "_progress",
         "_scopes",
@@ -116,12 +118,14 @@ class Wait:
         self._armed: Wake | None = None
         self._closed = False
         self._generation = forks.current
-        self._untold = list(subscribers())
+        hearing = subscribers()
+        self._untold = [subscriber.on_end for subscriber in hearing if subscriber.on_end is not None]
+        self._noted = Noted(hearing) if hearing else None
         self._progress: list[tuple[Nanoseconds, Subscriber]] = []
-        if self._untold:
+        if hearing:
             self._progress += [
                 (started + subscriber.first_progress, subscriber)
-                for subscriber in self._untold
+                for subscriber in hearing
                 if subscriber.on_progress is not None
             ]
         self._look_due: Nanoseconds | None = None
@@ -157,6 +161,8 @@ class Wait:
         """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened."""
         self._armed = wake
         self._generation = forks.current
+        if self._noted is not None:
+            wake = self._noted.noting(wake)
         for scope in self._scopes:
             scope.changed.subscribe(wake, self)
         self._watch.arm(wake)
@@ -186,6 +192,8 @@ class Wait:
         if verdict.holds:
             self.value = verdict.value
             return True
+        if self._noted is not None:
+            self._noted.look(begun, self._watch)
         self._value_judged = verdict.value
         if verdict.stopped:
             raise StoppedHolding(self._facts("stopped holding after", joint=": "))
@@ -241,7 +249,7 @@ class Wait:
         if self._untold:
             record = self._record(_outcome(error))
             while self._untold:
-                publish(self._untold.pop(0).on_end, record)
+                publish(self._untold.pop(0), record)
         self._closed = True
 
     def _rearm(self, wake: Wake) -> None:
@@ -306,6 +314,7 @@ class Wait:
             last=self._watch.seen(),
             caller=caller_label(self._caller),
             notes=tuple(notes),
+            tries=() if self._noted is None else tuple(self._noted.tries),
         )
 
     def _describe_at_failure(self) -> str:
@@ -322,16 +331,23 @@ class Wait:
 
     def _record(self, outcome: Outcome) -> WaitRecord:
         deadline = self._context.deadline
+        thread = threading.current_thread()
+        ended = self._now()
+        assert self._noted is not None
         return WaitRecord(
             what=self._message if isinstance(self._message, str) else self._what.what,
             outcome=outcome,
-            thread=threading.current_thread().name,
+            thread=thread.name,
             start=self._started,
-            end=self._now(),
+            end=ended,
             limit=None if deadline is None else deadline - self._started,
             looks=self.looks,
             last=self._watch.seen(),
             caller=caller_label(self._caller),
+            thread_id=thread.ident or 0,
+            task=task_name(),
+            overshoot=self._noted.overshoot(outcome, self._started, deadline, ended),
+            tries=tuple(self._noted.tries),
         )
 
     def _report_progress(self, instant: Nanoseconds) -> None:

@@ -1,0 +1,65 @@
+"""Made-up waits for tests of the report."""
+
+from __future__ import annotations
+
+import random
+
+from waitkit.ground.durations import MILLISECOND
+from waitkit.report.rows import MAIN, Row
+
+OUTCOMES = ("held", "timeout", "failed", "cancelled", "error")
+
+
+def row(start: int, end: int, **facts: object) -> Row:
+    """A wait from *start* to *end*, in milliseconds."""
+    made = Row(
+        what="the tide",
+        outcome="held",
+        thread="MainThread",
+        thread_id=1,
+        task="",
+        start=start * MILLISECOND,
+        end=end * MILLISECOND,
+        limit=10_000 * MILLISECOND,
+        looks=3,
+        last="None",
+        caller="tests/test_sea.py:7",
+        overshoot=MILLISECOND // 2,
+        tries=[],
+        test="tests/test_sea.py::test_tide",
+        process=MAIN,
+        pid=100,
+        virtual=False,
+    )
+    made.update(facts)  # type: ignore[typeddict-item]
+    return made
+
+
+def many(count: int, threads: int = 6) -> list[Row]:
+    """Waits of some threads, one after the other in each, the same in every run."""
+    chance = random.Random(3)
+    free = [0] * threads
+    rows = []
+    for _ in range(count):
+        thread = chance.randrange(threads)
+        start = free[thread] + chance.randrange(1, 30)
+        free[thread] = end = start + chance.randrange(1, 60)
+        outcome = chance.choices(OUTCOMES, [90, 4, 3, 2, 1])[0]
+        port = 5000 + chance.randrange(40)
+        rows.append(
+            row(
+                start,
+                end,
+                what=f"port {port} to listen",
+                outcome=outcome,
+                thread=f"client-{thread}",
+                thread_id=thread,
+                looks=chance.randrange(1, 60),
+                last="connection refused",
+                caller=f"tests/test_{chance.choice(['orders', 'stock', 'mail'])}.py:{chance.randrange(90)}",
+                overshoot=(end - start) * MILLISECOND // 20,
+                tries=[(start * MILLISECOND, end * MILLISECOND, 9, "connection refused")],
+                test=f"tests/test_orders.py::test_{chance.randrange(300)}",
+            )
+        )
+    return rows

@@ -1,0 +1,75 @@
+"""One wait of a report: plain data, so that it travels between processes and through JSON."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final, TypedDict
+
+from waitkit.ground.durations import SECOND
+from waitkit.ground.records import WaitRecord
+
+__all__ = ["MAIN", "Row", "row_of"]
+
+#: The process of a run that has only one.
+MAIN: Final = "main"
+
+
+class Row(TypedDict):
+    """A wait that has ended. Instants and durations are integer nanoseconds, of the clock the wait used.
+
+    Attributes:
+        what, outcome, thread, thread_id, task, start, end, limit, looks, last, caller, overshoot: as in ``WaitRecord``.
+        tries: start, end, looks and what was seen, of each of the record's tries.
+        test: the test that was running; empty outside of tests.
+        process: which process of the run waited: ``"main"``, or the name of a pytest-xdist worker.
+        pid: the number of that process.
+        virtual: whether the wait was in virtual time, which has no place on the time line of the others.
+    """
+
+    what: str
+    outcome: str
+    thread: str
+    thread_id: int
+    task: str
+    start: int
+    end: int
+    limit: int | None
+    looks: int
+    last: str
+    caller: str
+    overshoot: int
+    tries: list[tuple[int, int, int, str]]
+    test: str
+    process: str
+    pid: int
+    virtual: bool
+
+
+def row_of(record: WaitRecord, test: str = "", process: str = MAIN) -> Row:
+    """The row of a wait that has just ended: call it right then, as it compares the record's clock with the system's.
+
+    Args:
+        record: what the wait told.
+        test: the test that was running.
+        process: the name of this process in the report.
+    """
+    return Row(
+        what=record.what,
+        outcome=record.outcome,
+        thread=record.thread,
+        thread_id=record.thread_id,
+        task=record.task,
+        start=record.start,
+        end=record.end,
+        limit=record.limit,
+        looks=record.looks,
+        last=record.last,
+        caller=record.caller,
+        overshoot=record.overshoot,
+        tries=[(one.start, one.end, one.looks, one.seen) for one in record.tries],
+        test=test,
+        process=process,
+        pid=os.getpid(),
+        virtual=abs(time.monotonic_ns() - record.end) > 10 * SECOND,
+    )

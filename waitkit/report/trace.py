@@ -1,0 +1,148 @@
+"""The Chrome trace event format, which Perfetto and chrome://tracing open: written and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from waitkit.ground.durations import MICROSECOND
+from waitkit.report.rows import MAIN, Row
+from waitkit.report.tracks import tracks_of
+
+__all__ = ["NotATrace", "read_trace", "trace_of", "write_trace"]
+
+_CATEGORY: Final = "wait"
+
+
+class NotATrace(ValueError):
+    """A file is no trace of waits."""
+
+
+def trace_of(rows: Sequence[Row], *, dropped: int = 0) -> dict[str, object]:
+    """The trace of *rows*: a complete event ("X") for each, in microseconds since the first began.
+
+    Args:
+        rows: the waits.
+        dropped: how many more there were.
+    """
+    tracks, places = tracks_of(rows)
+    zero = {virtual: _first_start(rows, virtual) for virtual in (False, True)}
+    pids = {track.pid for track in tracks}
+    events: list[dict[str, object]] = []
+    for pid in sorted(pids):
+        process = next(track.process for track in tracks if track.pid == pid)
+        events.append(_named("process_name", pid, 0, process))
+    for tid, track in enumerate(tracks, 1):
+        events.append(_named("thread_name", track.pid, tid, track.name))
+    for row, place in zip(rows, places, strict=True):
+        begun = zero[row["virtual"]]
+        events.append(
+            {
+                "name": row["what"],
+                "cat": _CATEGORY,
+                "ph": "X",
+                "ts": (row["start"] - begun) / MICROSECOND,
+                "dur": (row["end"] - row["start"]) / MICROSECOND,
+                "pid": row["pid"],
+                "tid": place + 1,
+                "args": _arguments(row, begun),
+            }
+        )
+    return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"waitkit": "1", "dropped": dropped}}
+
+
+def _first_start(rows: Iterable[Row], virtual: bool) -> int:
+    return min((row["start"] for row in rows if row["virtual"] is virtual), default=0)
+
+
+def _named(kind: str, pid: int, tid: int, name: str) -> dict[str, object]:
+    return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
+
+
+def _arguments(row: Row, begun: int) -> dict[str, object]:
+    """What Perfetto shows beside a wait; those that would be empty are left out."""
+    told: dict[str, object] = {
+        "outcome": row["outcome"],
+        "caller": row["caller"],
+        "looks": row["looks"],
+        "overshoot_us": row["overshoot"] / MICROSECOND,
+        "limit_us": None if row["limit"] is None else row["limit"] / MICROSECOND,
+        "last": row["last"],
+        "test": row["test"],
+        "task": row["task"],
+        "thread": row["thread"],
+        "thread_id": row["thread_id"],
+        "virtual": row["virtual"] or None,
+        "tries": [
+            [(start - begun) / MICROSECOND, (end - begun) / MICROSECOND, looks, seen]
+            for start, end, looks, seen in row["tries"]
+        ],
+    }
+    return {name: value for name, value in told.items() if value not in (None, "", [])}
+
+
+def write_trace(rows: Sequence[Row], path: Path, *, dropped: int = 0) -> None:
+    """Write the trace of *rows* to *path*.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.write_text(json.dumps(trace_of(rows, dropped=dropped), ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_trace(path: Path) -> tuple[list[Row], int]:
+    """The waits that a trace of waitkit's holds, and how many more had been dropped.
+
+    Raises:
+        OSError: it cannot be read.
+        NotATrace: it is no JSON, or no trace that waitkit wrote.
+    """
+    try:
+        trace = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise NotATrace(f"{path} is no JSON: {error}") from error
+    events = trace.get("traceEvents") if isinstance(trace, dict) else None
+    other = trace.get("otherData") if isinstance(trace, dict) else None
+    if not isinstance(events, list) or not isinstance(other, dict) or "waitkit" not in other:
+        raise NotATrace(f"{path} is no trace of waits: give a file that recording() or --waitkit-report has written")
+    processes = {
+        event["pid"]: event["args"]["name"]
+        for event in events
+        if event.get("ph") == "M" and event.get("name") == "process_name"
+    }
+    try:
+        rows = [_row(event, processes) for event in events if event.get("cat") == _CATEGORY]
+        return rows, int(other.get("dropped", 0))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise NotATrace(f"{path} is damaged: an event lacks what waitkit writes ({error!r})") from error
+
+
+def _row(event: dict[str, Any], processes: dict[int, str]) -> Row:
+    told = event["args"]
+    limit = told.get("limit_us")
+    start = _nanoseconds(event["ts"])
+    return Row(
+        what=event["name"],
+        outcome=told["outcome"],
+        thread=told.get("thread", ""),
+        thread_id=told.get("thread_id", 0),
+        task=told.get("task", ""),
+        start=start,
+        end=start + _nanoseconds(event["dur"]),
+        limit=None if limit is None else _nanoseconds(limit),
+        looks=told["looks"],
+        last=told.get("last", ""),
+        caller=told["caller"],
+        overshoot=_nanoseconds(told["overshoot_us"]),
+        tries=[(_nanoseconds(a), _nanoseconds(b), looks, seen) for a, b, looks, seen in told.get("tries", [])],
+        test=told.get("test", ""),
+        process=processes.get(event["pid"], MAIN),
+        pid=event["pid"],
+        virtual=told.get("virtual", False),
+    )
+
+
+def _nanoseconds(microseconds: float) -> int:
+    return round(microseconds * MICROSECOND)

@@ -1,0 +1,71 @@
+"""Tracks: which line of a time line each wait is drawn on, so that no two on one line overlap but by nesting."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from waitkit.report.rows import Row
+
+__all__ = ["Track", "tracks_of"]
+
+
+class Track(NamedTuple):
+    """A line of the time line.
+
+    Attributes:
+        process: the process's name.
+        pid: the process's number.
+        name: the thread's name, with a number after it from its second line on.
+    """
+
+    process: str
+    pid: int
+    name: str
+
+
+def tracks_of(rows: Sequence[Row]) -> tuple[list[Track], list[int]]:
+    """All tracks, the first used first, and for each row the position of its track among them.
+
+    A thread has one, unless tasks of an event loop wait in it at the same time.
+    """
+    by_thread: dict[tuple[bool, str, int, int, str], list[int]] = defaultdict(list)
+    for position in sorted(range(len(rows)), key=lambda position: rows[position]["start"]):
+        row = rows[position]
+        by_thread[row["virtual"], row["process"], row["pid"], row["thread_id"], row["thread"]].append(position)
+    tracks: list[Track] = []
+    places = [0] * len(rows)
+    for (virtual, process, pid, _, thread), positions in by_thread.items():
+        first = len(tracks)
+        lanes = _lanes(rows, positions)
+        for position, lane in zip(_outer_first(rows, positions), lanes, strict=True):
+            places[position] = first + lane
+        for lane in range(max(lanes) + 1):
+            name = f"{thread}{' in virtual time' if virtual else ''}{f' ({lane + 1})' if lane else ''}"
+            tracks.append(Track(process, pid, name))
+    return tracks, places
+
+
+def _outer_first(rows: Sequence[Row], positions: Iterable[int]) -> list[int]:
+    return sorted(positions, key=lambda position: (rows[position]["start"], -rows[position]["end"]))
+
+
+def _lanes(rows: Sequence[Row], positions: list[int]) -> list[int]:
+    """The lane of each of *positions*, outer ones first: the lowest that is free, or that of the wait around it."""
+    lanes: list[int] = []
+    occupied: list[tuple[int, int]] = []  # until when, and which lane
+    free: list[int] = []
+    around: dict[str, tuple[int, int]] = {}  # of a task, or of the thread itself
+    for position in _outer_first(rows, positions):
+        row = rows[position]
+        while occupied and occupied[0][0] <= row["start"]:
+            heapq.heappush(free, heapq.heappop(occupied)[1])
+        until, lane = around.get(row["task"], (0, 0))
+        if not (until > row["start"] and until >= row["end"]):
+            lane = heapq.heappop(free) if free else len(occupied)
+            heapq.heappush(occupied, (row["end"], lane))
+            around[row["task"]] = (row["end"], lane)
+        lanes.append(lane)
+    return lanes
