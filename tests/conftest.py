@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support import JumpingClock
 
+from waitkit import virtual_clock
 from waitkit.engine import clock
 from waitkit.ground import records, settings
 
@@ -23,9 +23,7 @@ def _as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def jumping() -> Iterator[JumpingClock]:
-    """Time that jumps to the next look instead of passing."""
-    jumping = JumpingClock()
-    before = clock.use_clock(jumping)
-    yield jumping
-    clock.use_clock(before)
+def virtual() -> Iterator[virtual_clock]:
+    """Virtual time for the length of a test; ``waitkit.engine.clock.now()`` tells it to the nanosecond."""
+    with virtual_clock() as virtual:
+        yield virtual

@@ -1,4 +1,4 @@
-"""What several test files use: threads that cannot hang, time that jumps, children that say how they ended."""
+"""What several test files use: threads that cannot hang, children that say how they ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from waitkit import process_exited, wait_for
-from waitkit.engine.clock import Place, SystemClock
 
 # Generous on purpose: nothing is measured against it. It turns a hang into a failure.
 LIMIT = 20.0
@@ -60,30 +59,6 @@ def together(*functions: Callable[[], object]) -> list[object]:
         return function()
 
     return [running.result() for running in [Running(run, function) for function in functions]]
-
-
-class JumpingClock:
-    """A clock whose time passes only while somebody rests, and then at once. For one thread that waits."""
-
-    def __init__(self) -> None:
-        self.instant = 5_000_000_000_000
-
-    def now(self) -> int:
-        return self.instant
-
-    def rest(self, place: Place, until: int | None) -> bool:
-        if place.token.acquire(False):
-            return True
-        assert until is not None, "nobody would end this rest: it has no limit, and no time passes by itself"
-        self.instant = max(self.instant, until)
-        return False
-
-    def notify(self, place: Place) -> None:
-        SystemClock.notify(place)
-
-    def pass_time(self, seconds: float) -> None:
-        """As if the caller had been busy for so long."""
-        self.instant += round(seconds * 1e9)
 
 
 def descriptors() -> int:

@@ -42,6 +42,8 @@ def test_who_listens_as_json():
         port = server.getsockname()[1]
         done = run("holds", "--json", port)
     told = json.loads(done.stdout)
+    # The system gives ports out again: a connection of somebody else's may still rest at this one.
+    told["holders"] = [holder for holder in told["holders"] if holder["state"] != "TIME_WAIT"]
     program, user = names_of(os.getpid())
     assert done.returncode == 0
     assert told == {

@@ -13,7 +13,17 @@ import typing
 import pytest
 from support import LIMIT, Running, until
 
-from waitkit import CancelScope, Event, RateLimiter, WaitTimeout, fail_after, rate_limited, retry_backoff, waits_for
+from waitkit import (
+    CancelScope,
+    Event,
+    RateLimiter,
+    WaitTimeout,
+    fail_after,
+    polls_every,
+    rate_limited,
+    retry_backoff,
+    waits_for,
+)
 
 OPEN = Event("the gate")
 OPEN.set()
@@ -22,6 +32,7 @@ DECORATORS = {
     "retry_backoff": retry_backoff(on=OSError, attempts=2, base=0),
     "rate_limited": rate_limited("1000/s", burst=1000),
     "waits_for": waits_for(OPEN),
+    "polls_every": polls_every("1h"),  # its calls are plain ones
 }
 
 
@@ -71,6 +82,7 @@ def _named(name: str, decorate):
 at_top_retry_backoff = _named("at_top_retry_backoff", DECORATORS["retry_backoff"])
 at_top_rate_limited = _named("at_top_rate_limited", DECORATORS["rate_limited"])
 at_top_waits_for = _named("at_top_waits_for", DECORATORS["waits_for"])
+at_top_polls_every = _named("at_top_polls_every", DECORATORS["polls_every"])
 
 
 def _service(decorate, name: str) -> type:  # noqa: C901 - it counts methods
@@ -150,6 +162,7 @@ def _renamed(kind: type, name: str) -> type:
 ServiceRetry_backoff = _service(DECORATORS["retry_backoff"], "ServiceRetry_backoff")
 ServiceRate_limited = _service(DECORATORS["rate_limited"], "ServiceRate_limited")
 ServiceWaits_for = _service(DECORATORS["waits_for"], "ServiceWaits_for")
+ServicePolls_every = _service(DECORATORS["polls_every"], "ServicePolls_every")
 
 
 def test_functions(decorate):

@@ -75,7 +75,7 @@ def _times_out():
     wait_for(lambda: [], 0, message="the answer")
 
 
-def test_the_words_of_a_timeout(jumping):
+def test_the_words_of_a_timeout(virtual):
     """One line says what, how long, how often, what was seen last, and where; and the attributes say the same."""
     with pytest.raises(WaitTimeout) as caught:
         wait_for(lambda: 0, "2s", message="the first order")
@@ -170,7 +170,7 @@ def test_public_names_show_in_tracebacks():
         assert kind.__module__ == "waitkit"
 
 
-def test_the_limit_in_the_facts_is_the_tightest(jumping):
+def test_the_limit_in_the_facts_is_the_tightest(virtual):
     """The limit is what the wait was allowed in all, its own or a scope's."""
     with CancelScope("3s"), pytest.raises(WaitTimeout) as caught:
         wait_for(after("1h"), "2s")

@@ -6,6 +6,7 @@ import pytest
 from support import LIMIT, Running, together, until
 
 from waitkit import Event, StoppedHolding, Value, WaitTimeout, any_of, consistently, wait_for
+from waitkit.engine.clock import now
 
 
 def meanwhile(act, look=2):
@@ -28,25 +29,25 @@ def blink(event):
     (event.set if was else event.clear)()
 
 
-def test_the_duration_is_kept(jumping):
+def test_the_duration_is_kept(virtual):
     """It holds when it has held for the whole duration, not earlier, and not later than a look."""
-    began, event = jumping.now(), Event()
+    began, event = now(), Event()
     event.set()
     assert wait_for(event.held_for("500ms")) is True
-    assert jumping.now() - began == 500_000_000
+    assert now() - began == 500_000_000
 
 
-def test_it_must_begin_again_after_an_interruption(jumping):
+def test_it_must_begin_again_after_an_interruption(virtual):
     """What stops holding starts anew: the time before does not count."""
-    began = jumping.now()
-    wait_for(any_of(lambda: jumping.now() - began != 400_000_000).held_for("500ms"), "1h")
-    assert jumping.now() - began >= 500_000_000
-    never_so_long = any_of(lambda: (jumping.now() - began) % 300_000_000 > 20_000_000).held_for("400ms")
+    began = now()
+    wait_for(any_of(lambda: now() - began != 400_000_000).held_for("500ms"), "1h")
+    assert now() - began >= 500_000_000
+    never_so_long = any_of(lambda: (now() - began) % 300_000_000 > 20_000_000).held_for("400ms")
     with pytest.raises(WaitTimeout, match=r"held and was interrupted \d+ times"):
         wait_for(never_so_long, "10s")
 
 
-def test_a_blink_of_an_event_is_seen(jumping):
+def test_a_blink_of_an_event_is_seen(virtual):
     """An event cleared and set again between two looks was interrupted."""
     event = Event()
     event.set()
@@ -54,7 +55,7 @@ def test_a_blink_of_an_event_is_seen(jumping):
         consistently(event & meanwhile(lambda: blink(event)), "1s")
 
 
-def test_a_blink_of_a_value_is_seen(jumping):
+def test_a_blink_of_a_value_is_seen(virtual):
     """A value that was another between two looks was interrupted; one set to an equal value was not."""
     value = Value(0)
     assert consistently(value.equals(0) & meanwhile(lambda: value.set(0)), "1s")
@@ -62,21 +63,21 @@ def test_a_blink_of_a_value_is_seen(jumping):
         consistently(value.equals(0) & meanwhile(lambda: (value.set(1), value.set(0))), "1s")
 
 
-def test_a_blink_of_what_must_not_be_set_is_seen(jumping):
+def test_a_blink_of_what_must_not_be_set_is_seen(virtual):
     """consistently(~event) fails where the event was set and cleared between two looks."""
     event = Event()
     with pytest.raises(StoppedHolding):
         consistently(~event & meanwhile(lambda: blink(event)), "1s")
 
 
-def test_a_blink_of_a_value_that_must_not_be_is_seen(jumping):
+def test_a_blink_of_a_value_that_must_not_be_is_seen(virtual):
     """consistently(~value.equals(1)) fails where the value was 1 between two looks."""
     value = Value(0)
     with pytest.raises(StoppedHolding):
         consistently(~value.equals(1) & meanwhile(lambda: (value.set(1), value.set(0))), "1s")
 
 
-def test_two_sets_that_cross_are_both_seen(jumping):
+def test_two_sets_that_cross_are_both_seen(virtual):
     """A value replaced by another thread before its watchers were told was still there, and counts."""
     value = Value(0)
     crossing = iter([1])
@@ -90,7 +91,7 @@ def test_two_sets_that_cross_are_both_seen(jumping):
         consistently(value.equals(0) & meanwhile(lambda: value.set(1)), "1s")
 
 
-def test_a_blink_before_many_changes_is_seen(jumping):
+def test_a_blink_before_many_changes_is_seen(virtual):
     """An interruption counts, however many changes come after it before the next look."""
     value = Value(0)
 
@@ -125,14 +126,14 @@ def test_being_cleared_ends_what_must_hold():
 
 
 @pytest.mark.parametrize("blinks", [0, 1])
-def test_a_blink_of_what_none_must_be_is_seen(jumping, blinks):
+def test_a_blink_of_what_none_must_be_is_seen(virtual, blinks):
     """consistently(~(a | b)) fails where either was set and cleared between two looks."""
     events = Event(), Event()
     with pytest.raises(StoppedHolding):
         consistently(~any_of(*events) & meanwhile(lambda: blink(events[blinks])), "1s")
 
 
-def test_a_member_that_comes_and_goes_does_not_make_the_whole_come(jumping):
+def test_a_member_that_comes_and_goes_does_not_make_the_whole_come(virtual):
     """consistently(~(a & b)) goes on where one blinks and the other is missing all the time; it fails where both blink."""
     missing, blinking = Event(), Event()
     assert consistently(~(missing & blinking) & meanwhile(lambda: blink(blinking)), "1s")
@@ -140,7 +141,7 @@ def test_a_member_that_comes_and_goes_does_not_make_the_whole_come(jumping):
         consistently(~(missing & blinking) & meanwhile(lambda: (blink(blinking), blink(missing))), "1s")
 
 
-def test_a_blink_right_after_the_first_look_is_seen(jumping):
+def test_a_blink_right_after_the_first_look_is_seen(virtual):
     """What happens between the first look and the subscription is not lost: of an event and of a value."""
     event, value = Event(), Value(0)
     with pytest.raises(StoppedHolding):
@@ -149,7 +150,7 @@ def test_a_blink_right_after_the_first_look_is_seen(jumping):
         consistently(value.equals(0) & meanwhile(lambda: (value.set(1), value.set(0)), look=1), "1s")
 
 
-def test_what_was_forgotten_counts_as_an_interruption(jumping):
+def test_what_was_forgotten_counts_as_an_interruption(virtual):
     """A thousand changes between two looks are more than a watch remembers: it does not claim to know them."""
     value = Value(0)
     few, many = (lambda count=count: [value.set(0) for _ in range(count)] for count in (900, 1_100))

@@ -106,8 +106,8 @@ def test_reserved_port_is_free_for_its_server() -> None:
 def test_bound_without_the_option_is_not_free() -> None:
     """A socket that is bound without SO_REUSEADDR bars the port though it does not listen; it is named."""
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port = holder.getsockname()[1]
+        port = fresh_port()
+        holder.bind(("127.0.0.1", port))
         with pytest.raises(WaitTimeout, match=rf"port {port} is held by pid {os.getpid()} \(.*\), BOUND on 127.0.0.1"):
             wait_for(port_free(port), timeout=0)
 
@@ -182,8 +182,8 @@ def test_cancelled() -> None:
 def test_not_listening_is_not_the_same_as_free() -> None:
     """A port that is bound but not listened to is neither: the two conditions are no opposites."""
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port = holder.getsockname()[1]
+        port = fresh_port()
+        holder.bind(("127.0.0.1", port))
         for condition in (port_free(port), port_listening(port)):
             with pytest.raises(WaitTimeout):
                 wait_for(condition, timeout=0)

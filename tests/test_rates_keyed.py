@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from support import JumpingClock, together
+from support import together
 
 from waitkit import RateLimiter, rate_limited
+from waitkit.engine.clock import now
 from waitkit.rates.keyed import KeyedLimiters
 
 
-def test_never_more_than_told(jumping):
+def test_never_more_than_told(virtual):
     """However many keys come, no more limiters are kept than told, though all of them are in use."""
     limiters = KeyedLimiters(lambda: RateLimiter("1/h"), 50)
     for key in range(1000):
@@ -16,7 +17,7 @@ def test_never_more_than_told(jumping):
         assert len(limiters) <= 50
 
 
-def test_the_one_least_asked_for_goes(jumping):
+def test_the_one_least_asked_for_goes(virtual):
     """Who keeps asking keeps its limit, whatever others do."""
     limiters = KeyedLimiters(lambda: RateLimiter("1/h"), 10)
     mine = limiters.of("mine")
@@ -27,7 +28,7 @@ def test_the_one_least_asked_for_goes(jumping):
     assert not limiters.of("mine").try_acquire()
 
 
-def test_full_ones_go_before_one_in_use(jumping):
+def test_full_ones_go_before_one_in_use(virtual):
     """Those that are as good as new are forgotten first, which changes nothing for anybody."""
     limiters = KeyedLimiters(lambda: RateLimiter("1/s", burst=2), 10)
     used = limiters.of("used")
@@ -45,7 +46,7 @@ def test_one_limiter_for_a_key_of_many_threads():
     assert len(set(together(*[lambda: limiters.of("key")] * 8))) == 1
 
 
-def test_keys_of_methods(jumping: JumpingClock):
+def test_keys_of_methods(virtual):
     """Of a method the key is made of the instance, too; calls of other keys do not wait."""
 
     class Client:
@@ -54,7 +55,7 @@ def test_keys_of_methods(jumping: JumpingClock):
 
         @rate_limited("1/s", key=lambda self, *_: self.host)
         def call(self, what: str) -> float:
-            return jumping.now() / 1e9
+            return now() / 1e9
 
     one, other = Client("one"), Client("other")
     start = one.call("a")

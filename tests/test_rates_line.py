@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from support import LIMIT, JumpingClock, Running, in_child, until
+from support import LIMIT, Running, in_child, until
 
 from waitkit import (
     CancelScope,
@@ -20,7 +20,7 @@ from waitkit import (
     wait_for_async,
 )
 from waitkit.engine import clock as engine_clock
-from waitkit.engine.clock import SystemClock
+from waitkit.engine.clock import SystemClock, now
 from waitkit.rates.reservation import TurnCome
 from waitkit.waits.wait import Wait
 
@@ -75,19 +75,19 @@ class Hand:
         self.wait.close()
 
 
-def test_who_is_woken(jumping):
+def test_who_is_woken(virtual):
     """One that leaves from the middle of the line wakes nobody; the head wakes the next, and nobody else."""
     limiter = RateLimiter("1/s")
     limiter.acquire()
     first, second, third, fourth = (Hand(limiter) for _ in range(4))
-    assert (first.wait.due - jumping.now(), second.wait.due) == (10**9, None)
+    assert (first.wait.due - now(), second.wait.due) == (10**9, None)
     second.leave()
     assert [hand.woken for hand in (first, second, third, fourth)] == [0] * 4
     first.leave()
     assert [hand.woken for hand in (first, second, third, fourth)] == [0, 0, 1, 0]
     assert not third.wait.look()
-    assert third.wait.due - jumping.now() == 10**9, "the one that left has cost nothing"
-    jumping.pass_time(1)
+    assert third.wait.due - now() == 10**9, "the one that left has cost nothing"
+    virtual.advance(1)
     assert third.wait.look()
     third.leave()
     assert fourth.woken == 1
@@ -95,7 +95,7 @@ def test_who_is_woken(jumping):
     assert limiter.waiting == 0
 
 
-def test_a_penalty_tells_those_with_timeouts_at_once(jumping):
+def test_a_penalty_tells_those_with_timeouts_at_once(virtual):
     """Where a pause makes a timeout impossible, its caller is woken and refused then; the others wait on."""
     limiter = RateLimiter("1/s")
     limiter.acquire()
@@ -108,12 +108,12 @@ def test_a_penalty_tells_those_with_timeouts_at_once(jumping):
     assert caught.value.retry_after == pytest.approx(31)
     impatient.leave()
     assert not head.wait.look()
-    assert head.wait.due - jumping.now() == 30 * 10**9
+    assert head.wait.due - now() == 30 * 10**9
     head.leave()
     patient.leave()
 
 
-def test_a_head_that_is_penalized_is_refused(jumping):
+def test_a_head_that_is_penalized_is_refused(virtual):
     """The first in the line is told, too, that its time has become too late."""
     limiter = RateLimiter("1/s")
     limiter.acquire()
@@ -127,22 +127,19 @@ def test_a_head_that_is_penalized_is_refused(jumping):
     assert limiter.delay() == pytest.approx(30)
 
 
-def test_a_timeout_that_comes_to_be_too_short():
+def test_a_timeout_that_comes_to_be_too_short(virtual):
     """Whoever is still in the line when its timeout comes is refused then, with the time that is left."""
     limiter = RateLimiter("1/h", burst=2)
     limiter.acquire(2)
     keeps = Running(lambda: limiter.acquire(2))
     until(lambda: limiter.waiting == 1)
-    clock = JumpingClock()
     waiting = Hand(limiter)
     waiting.wait.close()
     late = Hand(limiter, timeout=10 * 3600 * 10**9)
-    before = engine_clock.use_clock(clock)
-    clock.instant = before.now() + 11 * 3600 * 10**9
+    engine_clock.current_clock()._now += 11 * 3600 * 10**9  # as if this thread had been busy for so long
     with pytest.raises(RateLimitExceeded):
         late.wait.look()
     late.leave()
-    engine_clock.use_clock(before)
     limiter.change("1000/s", burst=2)
     keeps.result()
 
@@ -187,7 +184,7 @@ def test_whoever_goes_the_line_goes_on(cause, place):
         thread.result()
 
 
-def test_no_turn_in_a_scope_that_has_ended(jumping):
+def test_no_turn_in_a_scope_that_has_ended(virtual):
     """In a scope that was cancelled, or whose time is over, nothing is taken, though there are tokens."""
     limiter, calls = RateLimiter("10/s", burst=5), []
     limited = rate_limited(limiter)(lambda: calls.append(1))
@@ -197,7 +194,7 @@ def test_no_turn_in_a_scope_that_has_ended(jumping):
     assert scope.cancelled_caught
     with pytest.raises(WaitTimeout), fail_after("1s"):
         limited()
-        jumping.pass_time(2)
+        virtual.advance(2)
         limited()
     assert len(calls) == 1
 
@@ -250,16 +247,16 @@ def test_a_child_does_not_wait_for_threads_of_its_parent():
         thread.result()
 
 
-def test_timeout_zero_never_waits(jumping):
+def test_timeout_zero_never_waits(virtual):
     """With ``timeout=0`` what is there is taken, and what is not is refused, in no time."""
-    limiter, start = RateLimiter("1/s", burst=2), jumping.now()
+    limiter, start = RateLimiter("1/s", burst=2), now()
     limiter.acquire(timeout=0)
     asyncio.run(limiter.acquire_async(timeout=0))
     with pytest.raises(RateLimitExceeded):
         limiter.acquire(timeout=0)
     with pytest.raises(RateLimitExceeded):
         asyncio.run(limiter.acquire_async(timeout=0))
-    assert jumping.now() == start
+    assert now() == start
 
 
 def test_many_threads_share_fairly():
@@ -312,32 +309,34 @@ def interrupted_at(step: int, function, where: list[object]) -> bool:
     return seen >= step
 
 
-def test_an_interrupt_anywhere_hands_on(jumping):
+def test_an_interrupt_anywhere_hands_on(virtual):
     """Wherever in a wait for a turn Ctrl-C falls, the one behind gets its turn, and no lock stays behind."""
     step, more, where = 0, True, []
     while more:
         step += 1
         limiter, behind = RateLimiter("1/s"), []
         limiter.acquire()
-        rest = jumping.rest
+        clock = engine_clock.current_clock()
+        rest = clock.rest
 
-        def rest_and_join(place, until_, limiter=limiter, behind=behind, rest=rest) -> None:
+        def rest_and_join(place, until_, limiter=limiter, behind=behind, rest=rest) -> bool:
             before = sys.gettrace()
             sys.settrace(None)
             if not behind:
                 behind.append(Hand(limiter))
-            rest(place, until_)
+            woken = rest(place, until_)
             sys.settrace(before)
+            return woken
 
-        jumping.rest = rest_and_join
+        clock.rest = rest_and_join
         more = interrupted_at(step, limiter.acquire, where)
-        jumping.rest = rest
+        clock.rest = rest
         told = f"interrupted before step {step}, {where}"
         assert limiter.waiting == len(behind), told
         for hand in behind:
             assert hand.woken, told
             while not hand.wait.look():
-                jumping.instant = hand.wait.due
+                virtual.advance((hand.wait.due - now()) / 1e9)
             hand.leave()
         assert Running(limiter.delay).result() <= 2, told
         assert limiter.waiting == 0, told

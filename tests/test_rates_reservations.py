@@ -10,7 +10,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import JumpingClock, Running, until
+from support import Running, until
 
 from waitkit import (
     CancelScope,
@@ -20,31 +20,32 @@ from waitkit import (
     Reservation,
     WaitTimeout,
     fail_after,
+    virtual_clock,
 )
-from waitkit.engine import clock as engine_clock
+from waitkit.engine.clock import now
 
 SECOND = 1_000_000_000
 
 
-def test_a_place_without_waiting(jumping):
+def test_a_place_without_waiting(virtual):
     """Reservations are told their times at once; each is one interval after the other, and time has not passed."""
-    limiter, start = RateLimiter("10/s", burst=2), jumping.now()
+    limiter, start = RateLimiter("10/s", burst=2), now()
     reserved = [limiter.reserve() for _ in range(5)]
     assert [turn.delay for turn in reserved] == pytest.approx([0, 0, 0.1, 0.2, 0.3])
-    assert jumping.now() == start
+    assert now() == start
     assert {turn.tokens for turn in reserved} == {1}
 
 
-def test_waiting_for_it(jumping):
+def test_waiting_for_it(virtual):
     """``wait`` returns when the turn has come, at once where it had come before, and again when asked again."""
-    limiter, start = RateLimiter("10/s"), jumping.now()
+    limiter, start = RateLimiter("10/s"), now()
     limiter.acquire()
     first, second = limiter.reserve(), limiter.reserve()
     second.wait()
-    assert jumping.now() - start == 2 * SECOND // 10
+    assert now() - start == 2 * SECOND // 10
     first.wait()
     second.wait()
-    assert jumping.now() - start == 2 * SECOND // 10
+    assert now() - start == 2 * SECOND // 10
 
 
 def test_waiting_in_a_loop():
@@ -63,7 +64,7 @@ def test_waiting_in_a_loop():
     assert after == 0
 
 
-def test_cancelled_before_its_turn(jumping):
+def test_cancelled_before_its_turn(virtual):
     """All its tokens come back, those behind move up, and it cannot be waited for any more."""
     limiter = RateLimiter("10/s", burst=5)
     limiter.acquire(5)
@@ -118,7 +119,7 @@ def test_cancelled_while_it_is_waited_for():
         waiting.result()
 
 
-def test_used_is_used(jumping):
+def test_used_is_used(virtual):
     """What was waited for cannot be given back."""
     turn = RateLimiter("10/s").reserve()
     turn.wait()
@@ -126,7 +127,7 @@ def test_used_is_used(jumping):
     assert "used" in repr(turn)
 
 
-def test_given_back_after_its_turn(jumping):
+def test_given_back_after_its_turn(virtual):
     """A turn that came and was not used can be given back as long as nothing was taken after it."""
     limiter = RateLimiter("1/min", burst=2)
     first, second = limiter.reserve(), limiter.reserve()
@@ -139,7 +140,7 @@ def test_given_back_after_its_turn(jumping):
     assert limiter.delay() == pytest.approx(60)
 
 
-def test_leaving_the_block_by_an_exception(jumping):
+def test_leaving_the_block_by_an_exception(virtual):
     """Before its turn the tokens come back; after it they do not, as they may have been used."""
     limiter = RateLimiter("1/min")
     limiter.acquire()
@@ -195,7 +196,7 @@ def test_a_scope_ends_the_wait_and_leaves_the_place(form):
     assert 3000 < kept.delay <= 3600, "a wait that is ended leaves a reservation as it is"
 
 
-def test_a_deadline_ends_the_wait(jumping):
+def test_a_deadline_ends_the_wait(virtual):
     """The deadline of a scope ends the wait for a reservation, too."""
     limiter = RateLimiter("1/h")
     limiter.acquire()
@@ -205,22 +206,22 @@ def test_a_deadline_ends_the_wait(jumping):
     assert turn.delay == pytest.approx(3595)
 
 
-def test_forgotten_it_keeps_nobody(jumping):
+def test_forgotten_it_keeps_nobody(virtual):
     """One that nobody waits for is charged at its time, and those behind get their turns at theirs."""
-    limiter, start = RateLimiter("1/s"), jumping.now()
+    limiter, start = RateLimiter("1/s"), now()
     limiter.acquire()
     limiter.reserve()
     limiter.reserve(timeout="5s")
     gc.collect()
     limiter.acquire()
-    assert jumping.now() - start == 3 * SECOND
+    assert now() - start == 3 * SECOND
     limiter.reserve()
-    jumping.pass_time(2)
+    virtual.advance(2)
     assert limiter.idle
     assert limiter.try_acquire()
 
 
-def test_what_would_come_too_late(jumping):
+def test_what_would_come_too_late(virtual):
     """A timeout that the turn would exceed refuses at once and costs nothing; so does more than the burst."""
     limiter = RateLimiter("1/s", burst=3)
     limiter.acquire(3)
@@ -233,7 +234,7 @@ def test_what_would_come_too_late(jumping):
     assert limiter.reserve(2, timeout="2s").delay == pytest.approx(2)
 
 
-def test_try_acquire_does_not_barge(jumping):
+def test_try_acquire_does_not_barge(virtual):
     """While a reservation is to come nobody gets tokens before it, though there are enough for a small request."""
     limiter = RateLimiter("1/s", burst=5)
     limiter.acquire(3)
@@ -262,7 +263,7 @@ def test_behind_those_who_wait():
         thread.result()
 
 
-def test_penalize_and_change_move_it(jumping):
+def test_penalize_and_change_move_it(virtual):
     """A pause moves those who have reserved behind it, one interval apart; other rates give them other times."""
     limiter = RateLimiter("1/s", burst=3)
     limiter.acquire(3)
@@ -277,7 +278,7 @@ def test_penalize_and_change_move_it(jumping):
         limiter.change("10/s", burst=2)
 
 
-def test_what_has_come_stays(jumping):
+def test_what_has_come_stays(virtual):
     """A turn that has come is not moved by anything that happens later, whether it was waited for or not."""
     limiter = RateLimiter("1/s", burst=2)
     come = [limiter.reserve(), limiter.reserve()]
@@ -286,14 +287,14 @@ def test_what_has_come_stays(jumping):
     assert [turn.delay for turn in (*come, to_come)] == pytest.approx([0, 0, 10])
     limiter.change("1/min", burst=2)
     assert [turn.delay for turn in (*come, to_come)] == pytest.approx([0, 0, 60])
-    jumping.pass_time(60)
+    virtual.advance(60)
     limiter.penalize("10s")
     assert to_come.delay == 0
     for turn in (*come, to_come):
         turn.wait()
 
 
-def test_cancelling_after_a_pause_keeps_the_pause(jumping):
+def test_cancelling_after_a_pause_keeps_the_pause(virtual):
     """What comes back does not come before the end of a pause."""
     limiter = RateLimiter("1/s", burst=100)
     limiter.acquire(100)
@@ -320,9 +321,7 @@ amounts = st.integers(1, 5)
 )
 def test_cancelled_is_as_if_it_had_never_been(count, period, burst, second, taken, tokens, seed):
     """After cancelling any of several reservations in any order, the others have the times they would have without them."""
-    clock = JumpingClock()
-    before = engine_clock.use_clock(clock)
-    try:
+    with virtual_clock():
 
         def limiter() -> RateLimiter:
             made = RateLimiter(Rate(f"{count}/{period}s", burst), Rate(f"{second[0]}/{second[1]}s", second[2]))
@@ -344,8 +343,6 @@ def test_cancelled_is_as_if_it_had_never_been(count, period, burst, second, take
             assert [turn.delay for turn, kept in turns if kept] == [twin.delay for twin in twins]
             assert [one.delay(n) for n in range(1, 6)] == [other.delay(n) for n in range(1, 6)]
             assert one.idle == other.idle
-    finally:
-        engine_clock.use_clock(before)
 
 
 steps = st.lists(
@@ -368,27 +365,27 @@ RATES = [(10, 1, 5), (3, 10, 7), (1, 2, 5), (50, 3, 9)]
 class Model:
     """A limiter in virtual time, and beside it a list of what came due when."""
 
-    def __init__(self, clock: JumpingClock) -> None:
+    def __init__(self, clock: virtual_clock) -> None:
         self.clock = clock
         self.limiter = RateLimiter(_rate(0), SECOND_RATE)
-        self.changes = [(clock.now(), RATES[0])]
+        self.changes = [(now(), RATES[0])]
         self.granted: list[tuple[int, int]] = []
         self.open: list[Reservation] = []
         self.closed = 0
 
     def settle(self) -> None:
-        for turn in [turn for turn in self.open if turn._turn.due <= self.clock.now()]:
+        for turn in [turn for turn in self.open if turn._turn.due <= now()]:
             self.granted.append((turn._turn.due, turn.tokens))
             self.open.remove(turn)
 
     def acquire(self, tokens: int) -> None:
         self.limiter.acquire(tokens)
-        self.granted.append((self.clock.now(), tokens))
+        self.granted.append((now(), tokens))
 
     def try_(self, tokens: int) -> None:
         if self.limiter.try_acquire(tokens):
-            assert self.clock.now() >= self.closed
-            self.granted.append((self.clock.now(), tokens))
+            assert now() >= self.closed
+            self.granted.append((now(), tokens))
 
     def reserve(self, tokens: int) -> None:
         self.open.append(self.limiter.reserve(tokens))
@@ -403,15 +400,15 @@ class Model:
 
     def penalize(self, milliseconds: int) -> None:
         self.limiter.penalize(milliseconds / 1000)
-        self.closed = max(self.closed, self.clock.now() + milliseconds * 1_000_000)
+        self.closed = max(self.closed, now() + milliseconds * 1_000_000)
         assert all(turn._turn.due >= self.closed for turn in self.open)
 
     def change(self, which: int) -> None:
         self.limiter.change(_rate(which), SECOND_RATE)
-        self.changes.append((self.clock.now(), RATES[which]))
+        self.changes.append((now(), RATES[which]))
 
     def pass_(self, milliseconds: int) -> None:
-        self.clock.pass_time(milliseconds / 1000)
+        self.clock.advance(milliseconds / 1000)
 
     def allowed(self, start: int, end: int) -> Fraction:
         """The burst at the start of a window, and what flows at the rates in force until its end."""
@@ -437,19 +434,15 @@ def _rate(which: int) -> Rate:
 @given(steps)
 def test_never_more_than_allowed_whatever_is_done(script):
     """Of any mix of requests, reservations, cancellations, pauses and changes, any window holds at most burst + rate * t."""
-    clock = JumpingClock()
-    before = engine_clock.use_clock(clock)
-    try:
+    with virtual_clock() as clock:
         model = Model(clock)
         for what, number in script:
             model.settle()
             getattr(model, what)(number)
             model.settle()
-        clock.pass_time(1e6)
+        clock.advance(1e6)
         model.settle()
         assert not model.open
-    finally:
-        engine_clock.use_clock(before)
     granted = sorted(model.granted)
     for first in range(len(granted)):
         total = 0

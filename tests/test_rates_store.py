@@ -13,6 +13,7 @@ from rate_stores import SqliteStore
 from support import LIMIT, ROOT, Running, together, until
 
 from waitkit import RateLimiter, RateLimitExceeded, fail_after, rate_limited, wait_for_async
+from waitkit.engine.clock import now
 from waitkit.rates.store import ONLY_ASK, InProcessStore
 
 SECOND = 1_000_000_000
@@ -27,19 +28,19 @@ def store(request, tmp_path):
     return lambda: shared
 
 
-def test_two_limiters_share_a_store(jumping, store):
+def test_two_limiters_share_a_store(virtual, store):
     """What one takes the other has not: together they keep to the rate."""
     one, other = (RateLimiter("10/s", burst=2, store=store()) for _ in range(2))
-    start, times = jumping.now(), []
+    start, times = now(), []
     for number in range(8):
         (one, other)[number % 2].acquire()
-        times.append((jumping.now() - start) / 1e9)
+        times.append((now() - start) / 1e9)
     assert times == pytest.approx([0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert not other.try_acquire()
     assert other.delay() == pytest.approx(0.1)
 
 
-def test_the_contract(jumping, store):
+def test_the_contract(virtual, store):
     """Each step of the contract: relative waits, refusals that cost nothing, exact returns, pauses, other rates."""
     opened = store()
     opened.open(RateLimiter("10/s", "30/min", burst=5).rates)
@@ -66,7 +67,7 @@ def test_the_contract(jumping, store):
     assert opened.reserve(2, ONLY_ASK).wait == 12 * SECOND
     assert not opened.full()
     assert not opened.take(1)
-    jumping.pass_time(200)
+    virtual.advance(200)
     assert opened.full()
     assert opened.take(5)
     assert not opened.take(1)
@@ -79,9 +80,9 @@ def test_other_rates_are_refused(store):
         RateLimiter("11/s", burst=2, store=store())
 
 
-def test_the_limiter_does_not_change(jumping, store):
+def test_the_limiter_does_not_change(virtual, store):
     """Reservations, cancelling, pauses and other rates work on any store alike."""
-    limiter, start = RateLimiter("10/s", burst=2, store=store()), jumping.now()
+    limiter, start = RateLimiter("10/s", burst=2, store=store()), now()
     limiter.acquire(2)
     first, second = limiter.reserve(2), limiter.reserve()
     assert [first.delay, second.delay] == pytest.approx([0.2, 0.3])
@@ -93,7 +94,7 @@ def test_the_limiter_does_not_change(jumping, store):
     assert second.delay == pytest.approx(5)
     second.wait()
     limiter.acquire()
-    assert jumping.now() - start == pytest.approx(6 * SECOND)
+    assert now() - start == pytest.approx(6 * SECOND)
     with pytest.raises(RateLimitExceeded):
         limiter.acquire(timeout="900ms")
     with pytest.raises(RateLimitExceeded):
@@ -103,7 +104,7 @@ def test_the_limiter_does_not_change(jumping, store):
     assert limiter.delay(3) == math.inf
     assert limiter.delay() == pytest.approx(1)
     assert not limiter.idle
-    jumping.pass_time(10)
+    virtual.advance(10)
     assert limiter.idle
 
 
@@ -126,7 +127,7 @@ def test_one_trip_for_each_grant(tmp_path, form):
     assert store.trips == ["reserve"] * 6
 
 
-def test_places_behind_a_slot_of_another(jumping, tmp_path):
+def test_places_behind_a_slot_of_another(virtual, tmp_path):
     """Where another process has reserved behind, a cancelled place is lost, and nobody gets more than allowed by it."""
     one, other = (RateLimiter("1/s", store=SqliteStore(tmp_path / "state.db")) for _ in range(2))
     one.acquire()
@@ -270,13 +271,13 @@ def test_a_reservation_in_a_loop_is_given_back_in_a_thread(tmp_path, form):
     assert limiter.delay() <= 3600
 
 
-def test_decorator_with_a_store(jumping, store):
+def test_decorator_with_a_store(virtual, store):
     """A limiter with a store is given to the decorator as any other."""
-    start = jumping.now()
+    start = now()
 
     @rate_limited(RateLimiter("1/s", store=store()))
     def call() -> float:
-        return (jumping.now() - start) / 1e9
+        return (now() - start) / 1e9
 
     assert [call() for _ in range(3)] == pytest.approx([0, 1, 2])
 

@@ -22,6 +22,7 @@ from waitkit import (
     wait_for,
     wait_for_async,
 )
+from waitkit.engine.clock import now
 
 
 @pytest.fixture
@@ -57,14 +58,14 @@ def _interrupts():
     raise KeyboardInterrupt
 
 
-def test_a_record_has_the_facts(heard, jumping):
+def test_a_record_has_the_facts(heard, virtual):
     """A record names condition, thread, limit, looks and caller, and its time is the clock's."""
-    began = jumping.now()
+    began = now()
     with pytest.raises(WaitTimeout) as caught:
         wait_for(lambda: None, "2s", message="the tide")
     [record] = heard
     assert (record.what, record.limit, record.last) == ("the tide", 2 * 10**9, "None")
-    assert (record.start, record.end, record.elapsed) == (began, jumping.now(), 2.0)
+    assert (record.start, record.end, record.elapsed) == (began, now(), 2.0)
     assert record.thread == threading.current_thread().name
     assert record.looks == caught.value.looks > 50
     assert record.caller == caught.value.facts.caller
@@ -129,7 +130,7 @@ def test_a_cancelled_task_is_cancelled(heard):
     assert heard[0].outcome == "cancelled"
 
 
-def test_progress_comes_at_growing_gaps(jumping):
+def test_progress_comes_at_growing_gaps(virtual):
     """Progress is reported when the wait has lasted 1, 2, 4, 8 ... times the first gap, as pending, before the end."""
     reports, ends = [], []
     with subscribe(ends.append, on_progress=reports.append, progress_after="1s"), pytest.raises(WaitTimeout):
@@ -139,7 +140,7 @@ def test_progress_comes_at_growing_gaps(jumping):
     assert [record.outcome for record in ends] == ["timeout"]
 
 
-def test_who_listens_to_progress_makes_nobody_look(jumping):
+def test_who_listens_to_progress_makes_nobody_look(virtual):
     """A wait is looked at as often with a subscriber as without, for what is heard and for what is looked at."""
 
     def looks_of(condition):
@@ -172,15 +173,15 @@ def test_progress_of_a_task_makes_it_not_look():
     assert [report.looks for report in reports] == [2, 2, 2]
 
 
-def test_a_busy_look_delays_progress_and_does_not_pile_it_up(jumping):
+def test_a_busy_look_delays_progress_and_does_not_pile_it_up(virtual):
     """A look that takes longer than several gaps is followed by one report, not by all that were missed."""
     reports = []
     with subscribe(on_progress=reports.append, progress_after="1s"), pytest.raises(WaitTimeout):
-        wait_for(lambda: jumping.pass_time(10), "21s")
+        wait_for(lambda: virtual.advance(10), "21s")
     assert [report.elapsed for report in reports] == [10, 20]
 
 
-def test_each_subscriber_has_its_own_gaps(jumping):
+def test_each_subscriber_has_its_own_gaps(virtual):
     """Two subscribers are told at their own times."""
     slow, fast = [], []
     with (
@@ -193,7 +194,7 @@ def test_each_subscriber_has_its_own_gaps(jumping):
     assert [record.elapsed for record in fast] == [1, 1.5, 2.25, 3.375, 5.0625, 7.59375]
 
 
-def test_a_subscriber_that_raises_is_logged_and_ends_nothing(caplog, jumping):
+def test_a_subscriber_that_raises_is_logged_and_ends_nothing(caplog, virtual):
     """What a subscriber raises goes to the log, and the wait and the other subscribers go on."""
     heard = []
 
@@ -218,7 +219,7 @@ def test_a_closed_subscription_hears_nothing():
     assert len(heard) == 1
 
 
-def test_long_waits_are_logged(caplog, jumping):
+def test_long_waits_are_logged(caplog, virtual):
     """A wait that takes long is logged as still waiting, with its limit, looks and line, and a short one is not."""
     with caplog.at_level(logging.INFO, "waitkit"), log_long_waits("5s"):
         wait_for(lambda: True)
@@ -230,7 +231,7 @@ def test_long_waits_are_logged(caplog, jumping):
     assert ": 20 s of 30 s, " in caplog.messages[2]
 
 
-def test_the_level_of_long_waits(caplog, jumping):
+def test_the_level_of_long_waits(caplog, virtual):
     """The level is the caller's choice."""
     with log_long_waits("1s", level=logging.ERROR), pytest.raises(WaitTimeout):
         wait_for(Event(), "1500ms")
@@ -251,7 +252,7 @@ def test_a_message_function_is_not_called_for_a_wait_that_holds(heard):
     assert heard[0].what.startswith("it to be set or ")
 
 
-def test_an_infinite_growth_ends_no_wait(jumping):
+def test_an_infinite_growth_ends_no_wait(virtual):
     """A growth without end means one report, or is refused; it must not end the waits of others."""
     try:
         subscribe(on_progress=lambda record: None, progress_after="1s", progress_growth=float("inf"))

@@ -30,6 +30,7 @@ from waitkit import (
     wait_for,
     waits_for,
 )
+from waitkit.engine.clock import now
 from waitkit.testing import retries
 
 
@@ -137,13 +138,13 @@ def test_on_oserror_retries_our_own_timeout():
     assert len(calls) == 3
 
 
-def test_delays_follow_the_formula(jumping):
+def test_delays_follow_the_formula(virtual):
     """Without jitter the delays are base, base * factor, ... up to the maximum."""
     times: list[int] = []
 
     @retry_backoff(on=OSError, attempts=6, base="1s", factor=3, max_delay="20s", jitter="none")
     def fails() -> None:
-        times.append(jumping.now())
+        times.append(now())
         raise OSError
 
     with pytest.raises(OSError):
@@ -152,30 +153,30 @@ def test_delays_follow_the_formula(jumping):
     assert delays == [1, 3, 9, 20, 20]
 
 
-def test_the_timeout_counts_delays(jumping):
+def test_the_timeout_counts_delays(virtual):
     """No attempt starts after the deadline; a delay that would end after it is not begun."""
-    start, times = jumping.now(), []
+    start, times = now(), []
 
     @retry_backoff(on=OSError, attempts=None, timeout="10s", base="4s", factor=1, jitter="none")
     def fails() -> None:
-        times.append((jumping.now() - start) // 10**9)
+        times.append((now() - start) // 10**9)
         raise OSError
 
     with pytest.raises(OSError) as caught:
         fails()
     assert times == [0, 4, 8]
-    assert jumping.now() - start == 8 * 10**9
+    assert now() - start == 8 * 10**9
     assert "10 s would be over before the next attempt" in caught.value.__notes__[0]
 
 
-def test_elapsed_is_measured_after_the_attempt(jumping):
+def test_elapsed_is_measured_after_the_attempt(virtual):
     """An attempt that takes the whole time is the last one."""
     calls: list[int] = []
 
     @retry_backoff(on=OSError, timeout="5s", base=0)
     def slow() -> None:
         calls.append(1)
-        jumping.pass_time(6)
+        virtual.advance(6)
         raise OSError
 
     with pytest.raises(OSError):
@@ -183,7 +184,7 @@ def test_elapsed_is_measured_after_the_attempt(jumping):
     assert len(calls) == 1
 
 
-def test_asked_for_delays(jumping):
+def test_asked_for_delays(virtual):
     """A function may return the delay that the other side asked for: never shorter, spread a little, capped."""
     times: list[int] = []
 
@@ -192,7 +193,7 @@ def test_asked_for_delays(jumping):
 
     @retry_backoff(on=policy, attempts=3, base="100ms", max_delay="30s")
     def fails() -> None:
-        times.append(jumping.now())
+        times.append(now())
         raise OSError
 
     with pytest.raises(OSError):
@@ -229,14 +230,14 @@ def test_ready_ends_the_delay():
     assert connecting.result() == "connected"
 
 
-def test_ready_that_holds_already_shortens_nothing(jumping):
+def test_ready_that_holds_already_shortens_nothing(virtual):
     """What held right after the failure was not its cause: the delay is served in full."""
     ready, times = Event(), []
     ready.set()
 
     @retry_backoff(on=OSError, attempts=3, ready=ready, base="1s", factor=1, jitter="none")
     def fails() -> None:
-        times.append(jumping.now())
+        times.append(now())
         raise OSError
 
     with pytest.raises(OSError):
@@ -290,7 +291,7 @@ def test_a_scope_that_ends_within_an_attempt_lets_none_follow():
     assert (len(calls), scope.cancelled_caught) == (1, True)
 
 
-def test_an_expired_scope(jumping):
+def test_an_expired_scope(virtual):
     """A deadline that comes during a delay ends the call there."""
     calls: list[int] = []
 
@@ -616,7 +617,7 @@ def test_cancelled_is_never_kept():
     assert LIMIT
 
 
-def test_a_delay_asks_for_no_notes(jumping, monkeypatch):
+def test_a_delay_asks_for_no_notes(virtual, monkeypatch):
     """The look at ready= is a question: nobody is asked who holds the port, as the error of that look is never seen."""
     from waitkit import path_exists
     from waitkit.conditions import paths

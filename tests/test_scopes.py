@@ -19,9 +19,10 @@ from waitkit import (
     wait_for,
     wait_for_async,
 )
+from waitkit.engine.clock import now
 
 
-def test_fail_after_raises_at_its_block(jumping):
+def test_fail_after_raises_at_its_block(virtual):
     """The deadline of ``fail_after`` travels as Cancelled, and is a WaitTimeout at its own block, naming the wait."""
     inside: list[BaseException] = []
     with pytest.raises(WaitTimeout, match="waiting for the answer") as caught, fail_after("5s"):
@@ -34,7 +35,7 @@ def test_fail_after_raises_at_its_block(jumping):
     assert caught.value.elapsed == 5
 
 
-def test_an_inner_except_does_not_take_the_outer_deadline(jumping):
+def test_an_inner_except_does_not_take_the_outer_deadline(virtual):
     """``except WaitTimeout`` inside of a scope does not swallow the scope's own end."""
     with move_on_after("5s") as scope:
         try:
@@ -45,12 +46,12 @@ def test_an_inner_except_does_not_take_the_outer_deadline(jumping):
     assert scope.cancelled_caught
 
 
-def test_the_tightest_deadline_wins(jumping):
+def test_the_tightest_deadline_wins(virtual):
     """Of an outer scope, an inner scope and the wait's own limit, the earliest ends the wait, and is blamed."""
-    start = jumping.now()
+    start = now()
     with move_on_after("9s") as outer, move_on_after("5s") as inner:
         wait_for(Event(), "7s")
-    assert (jumping.now() - start, outer.cancelled_caught, inner.cancelled_caught) == (5_000_000_000, False, True)
+    assert (now() - start, outer.cancelled_caught, inner.cancelled_caught) == (5_000_000_000, False, True)
     with move_on_after("2s") as outer, move_on_after("5s") as inner:
         wait_for(Event(), "7s")
     assert (outer.cancelled_caught, inner.cancelled_caught) == (True, False)
@@ -59,7 +60,7 @@ def test_the_tightest_deadline_wins(jumping):
     assert not inner.cancelled_caught
 
 
-def test_all_waits_share_the_deadline(jumping):
+def test_all_waits_share_the_deadline(virtual):
     """The waits of a block use up one time together, without a limit of their own."""
     with pytest.raises(WaitTimeout) as caught, fail_after("30s"):
         wait_for(after("12s"))
@@ -69,7 +70,7 @@ def test_all_waits_share_the_deadline(jumping):
     assert caught.value.facts.limit == 6
 
 
-def test_without_a_deadline_the_default_stays(jumping):
+def test_without_a_deadline_the_default_stays(virtual):
     """A scope that has no deadline leaves the default limit of a wait in force."""
     with pytest.raises(WaitTimeout, match="timed out after 10 s"), CancelScope():
         wait_for(Event())
@@ -178,15 +179,15 @@ def _facts():
     raise AssertionError
 
 
-def test_remaining(jumping):
+def test_remaining(virtual):
     """``remaining`` counts from the first entry, and never below nothing."""
     scope = CancelScope("5s")
     assert scope.remaining is None
     with scope:
         assert scope.remaining == 5
-        jumping.pass_time(2)
+        virtual.advance(2)
         assert scope.remaining == 3
-        jumping.pass_time(20)
+        virtual.advance(20)
         assert scope.remaining == 0
     assert CancelScope().remaining is None
 

@@ -9,6 +9,7 @@ import pytest
 from support import Running
 
 from waitkit import CancelScope, WaitTimeout, defaults, fail_after, set_defaults, wait_for
+from waitkit.engine.clock import now
 
 
 def limit_of_a_wait(**arguments):
@@ -18,12 +19,12 @@ def limit_of_a_wait(**arguments):
     return caught.value.facts.limit
 
 
-def test_ten_seconds_unless_told_otherwise(jumping):
+def test_ten_seconds_unless_told_otherwise(virtual):
     """A wait that gives no timeout has ten seconds."""
     assert limit_of_a_wait() == 10
 
 
-def test_set_defaults_holds_for_the_process(jumping):
+def test_set_defaults_holds_for_the_process(virtual):
     """A process-wide default holds in every thread, and what is left out stays."""
     set_defaults(timeout="3s")
     set_defaults(probe_cap="1s")
@@ -31,7 +32,7 @@ def test_set_defaults_holds_for_the_process(jumping):
     assert Running(limit_of_a_wait).result() == 3
 
 
-def test_defaults_hold_inside_their_block_only(jumping):
+def test_defaults_hold_inside_their_block_only(virtual):
     """The innermost block counts; leaving it, by an exception too, restores the one before."""
     with defaults(timeout="4s"):
         with pytest.raises(ZeroDivisionError), defaults(timeout="2s"):
@@ -43,7 +44,7 @@ def test_defaults_hold_inside_their_block_only(jumping):
     assert limit_of_a_wait() == 10
 
 
-def test_defaults_of_a_task_are_its_own(jumping):
+def test_defaults_of_a_task_are_its_own(virtual):
     """Two tasks that interleave do not see each other's defaults."""
 
     async def task(timeout, mine, other):
@@ -59,7 +60,7 @@ def test_defaults_of_a_task_are_its_own(jumping):
     assert asyncio.run(main()) == [1, 2]
 
 
-def test_the_default_gives_way_to_a_scope_with_a_deadline(jumping):
+def test_the_default_gives_way_to_a_scope_with_a_deadline(virtual):
     """Inside a scope with a deadline the default does not apply; inside one without, it does."""
     with pytest.raises(WaitTimeout) as caught, fail_after("30s"):
         wait_for(lambda: False)
@@ -69,7 +70,7 @@ def test_the_default_gives_way_to_a_scope_with_a_deadline(jumping):
 
 
 @pytest.mark.parametrize(("scale", "limit"), [("2.5", 25), ("0.5", 5), ("", 10), ("1e2", 1000), (" 3 ", 30)])
-def test_scale_stretches_the_default(jumping, monkeypatch, scale, limit):
+def test_scale_stretches_the_default(virtual, monkeypatch, scale, limit):
     """WAITKIT_TIMEOUT_SCALE multiplies the default, and never what is given explicitly."""
     monkeypatch.setenv("WAITKIT_TIMEOUT_SCALE", scale)
     assert limit_of_a_wait() == limit
@@ -112,12 +113,12 @@ def test_no_default_means_no_limit():
     waiting.result()
 
 
-def test_probe_cap_is_the_longest_gap(jumping):
+def test_probe_cap_is_the_longest_gap(virtual):
     """However long a wait goes on, no gap is longer than the cap in force."""
     for cap, expected in (("20ms", 20_000_000), ("2s", 2_000_000_000), (None, 250_000_000)):
         looks = []
         with defaults(**({} if cap is None else {"probe_cap": cap})), pytest.raises(WaitTimeout):
-            wait_for(lambda looks=looks: looks.append(jumping.now()), "5m")
+            wait_for(lambda looks=looks: looks.append(now()), "5m")
         assert max(b - a for a, b in zip(looks, looks[1:], strict=False)) == expected
 
 

@@ -173,41 +173,62 @@ def test_an_exception_of_a_handler_comes_through():
 PUSH_EXC_INFO = dis.opmap["PUSH_EXC_INFO"]
 
 
-def interrupted_at(step, function, where):
-    """Run *function*, with a KeyboardInterrupt before its *step*-th bytecode inside waitkit. False where it has fewer.
+def interrupted_at(call, step, function, where):
+    """Run *function*, with a KeyboardInterrupt before the *step*-th bytecode of the *call*-th call inside waitkit.
 
-    *where* is told. An interpreter that does not tell of bytecodes (3.12.1) tells of lines.
+    Returns whether there was such a call, and whether it had so many. *where* is told. An interpreter that does not tell of
+    bytecodes (3.12.1) tells of lines. Only one call is followed: to follow all would take time by the square of their number.
     """
-    seen = 0
+    calls = seen = 0
 
-    def trace(frame, kind, argument):
+    def count(frame, kind, argument):
         nonlocal seen
-        if not frame.f_globals.get("__name__", "").startswith(
-            ("waitkit.engine", "waitkit.waits", "waitkit.conditions")
-        ):
-            return None
-        frame.f_trace_opcodes = True
         if kind in ("opcode", "line") and frame.f_code.co_code[frame.f_lasti] != PUSH_EXC_INFO:
             seen += 1
             if seen == step:
                 sys.settrace(None)
                 where[:] = [frame.f_code.co_qualname, frame.f_lineno]
                 raise KeyboardInterrupt
-        return trace
+        return count
+
+    def follow(frame, kind, argument):
+        nonlocal calls
+        if _module(frame).startswith(FOLLOWED) and not _for_the_clock(frame):
+            calls += 1
+            frame.f_trace_opcodes = True  # of each: it may have an effect only from the next run of this code on
+            if calls == call:
+                return count
+        return None
 
     before = sys.gettrace()
-    sys.settrace(trace)
+    sys.settrace(follow)
     try:
         function()
     except KeyboardInterrupt:
         pass
     finally:
         sys.settrace(before)
-    return seen >= step
+    return calls >= call, seen >= step
+
+
+def _module(frame):
+    return frame.f_globals.get("__name__", "")
+
+
+def _for_the_clock(frame):
+    """Whether the virtual clock called this, for itself: no part of a wait."""
+    while frame is not None and _module(frame) != __name__:
+        if _module(frame).startswith("waitkit.virtual"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+FOLLOWED = ("waitkit.engine", "waitkit.waits", "waitkit.conditions")
 
 
 @pytest.mark.parametrize("ends", ["held", "timeout"])
-def test_an_interrupt_before_any_bytecode_leaves_nothing(jumping, ends):
+def test_an_interrupt_before_any_bytecode_leaves_nothing(virtual, ends):
     """Wherever in a wait Ctrl-C falls, in its beginning or its end too, no subscription and no lock stays behind."""
     event, value, scope, condition = Event(), Value(0), CancelScope(), threading.Condition()
 
@@ -220,21 +241,27 @@ def test_an_interrupt_before_any_bytecode_leaves_nothing(jumping, ends):
         with contextlib.suppress(WaitTimeout):
             wait_for(signalled | _true_at(3 if ends == "held" else 99), "500us")
 
-    def attempt(step):
-        # In a thread of its own: where no signal is ever handled, in the middle of what leaves a handler, the interpreter is
-        # left with a current exception, which would be the context of all later ones.
-        with scope:
-            return interrupted_at(step, waits, where)
+    def attempts(call):
+        step, where = 0, []
+        while True:
+            step += 1
+            with scope:
+                exists, more = interrupted_at(call, step, waits, where)
+            left = len(event._signal), len(value._signal), len(value._passed), len(scope.changed), waiters(condition)
+            assert left == (0, 0, 0, 0, 0), f"interrupted before bytecode {step} of call {call}, {where}"
+            assert condition.acquire(False)
+            condition.release()
+            if not more:
+                return exists, step
 
-    step, more, where = 0, True, []
-    while more:
-        step += 1
-        more = Running(attempt, step).result()
-        left = len(event._signal), len(value._signal), len(value._passed), len(scope.changed), waiters(condition)
-        assert left == (0, 0, 0, 0, 0), f"interrupted before bytecode {step}, {where}"
-        assert condition.acquire(False)
-        condition.release()
-    assert step > 1_000, "the wait was not interrupted at all"
+    total, call, exists = 0, 0, True
+    while exists:
+        call += 1
+        # A thread for each call: where no signal is ever handled, in the middle of what leaves a handler, the interpreter is
+        # left with a current exception, which would be the context of all later ones.
+        exists, steps = Running(attempts, call).result()
+        total += steps
+    assert total > 1_000, "the wait was not interrupted at all"
 
 
 def _true_at(look):

@@ -267,6 +267,7 @@ def test_a_day_of_three_threads():
     ]
 
 
+@pytest.mark.slow
 def test_a_thousand_runs_take_the_same_course():
     """A thousand runs of that day give one and the same trace, order included."""
     first = scenario()

@@ -7,7 +7,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import LIMIT, JumpingClock, Running, together, until
+from support import LIMIT, Running, together, until
 
 from waitkit import (
     AnyHeld,
@@ -20,9 +20,10 @@ from waitkit import (
     any_of,
     consistently,
     defaults,
+    virtual_clock,
     wait_for,
 )
-from waitkit.engine import clock
+from waitkit.engine.clock import now
 
 MS = 1_000_000
 
@@ -40,27 +41,24 @@ def test_a_condition_that_holds_is_looked_at_once():
     assert len(looks) == 4
 
 
-def looks_of(jumping, timeout, **arguments):
+def looks_of(timeout, **arguments):
     """When a wait that never holds looked, counted from its start, and when it ended."""
-    began, looks = jumping.now(), []
+    began, looks = now(), []
     with pytest.raises(WaitTimeout):
-        wait_for(lambda: looks.append(jumping.now() - began), timeout, **arguments)
+        wait_for(lambda: looks.append(now() - began), timeout, **arguments)
     return looks
 
 
 @given(timeout=st.integers(1, 10**12), cap=st.integers(MS, 10**10))
 def test_the_gaps_between_looks(timeout, cap):
     """No gap is above the larger of 1 ms and 5 % of the time waited, nor above the cap; the last look is at the deadline."""
-    jumping = JumpingClock()
-    before = clock.use_clock(jumping)
-    try:
-        with defaults(probe_cap=f"{cap}ns"):
-            timeout = min(timeout, 2_000 * cap)  # not millions of looks
-            looks = looks_of(jumping, f"{timeout}ns")
-    finally:
-        clock.use_clock(before)
+    timeout = min(timeout, 2_000 * cap)  # not millions of looks
+    with virtual_clock(), defaults(probe_cap=f"{cap}ns"):
+        began = now()
+        looks = looks_of(f"{timeout}ns")
+        took = now() - began
     assert looks[0] == 0
-    assert looks[-1] == timeout == jumping.now() - 5_000_000_000_000
+    assert looks[-1] == timeout == took
     for one, two in zip(looks, looks[1:], strict=False):
         assert two - one <= min(max(MS, one // 20), cap)
     # as few as that allows: each gap but those at the ends is as long as it may be
@@ -68,18 +66,18 @@ def test_the_gaps_between_looks(timeout, cap):
         assert two - one == min(max(MS, one // 20), cap)
 
 
-def test_a_long_wait_is_cheap(jumping):
+def test_a_long_wait_is_cheap(virtual):
     """An hour is looked at as often as the cap asks for, and no more."""
-    assert len(looks_of(jumping, "1h")) < 3600 / 0.25 + 200
+    assert len(looks_of("1h")) < 3600 / 0.25 + 200
 
 
-def test_a_slow_look_is_followed_by_a_gap_as_long(jumping):
+def test_a_slow_look_is_followed_by_a_gap_as_long(virtual):
     """A look that takes 100 ms is followed by 100 ms of rest, up to the cap, and never cut off."""
-    began, spans = jumping.now(), []
+    began, spans = now(), []
 
     def slow():
-        spans.append(jumping.now() - began)
-        jumping.pass_time(0.1)
+        spans.append(now() - began)
+        virtual.advance(0.1)
 
     with pytest.raises(WaitTimeout):
         wait_for(slow, "1s")
@@ -107,38 +105,38 @@ def test_a_huge_timeout_waits(huge):
     assert waiting.result() is True
 
 
-def test_the_last_look_counts(jumping):
+def test_the_last_look_counts(virtual):
     """What begins to hold exactly at the deadline is found by the look made there."""
-    end = jumping.now() + 3_333_333
-    assert wait_for(lambda: jumping.now() >= end, 0.003333333)
+    end = now() + 3_333_333
+    assert wait_for(lambda: now() >= end, 0.003333333)
     with pytest.raises(WaitTimeout):
-        wait_for(lambda: jumping.now() >= end + 3_333_333 + 1, 0.003333333)
+        wait_for(lambda: now() >= end + 3_333_333 + 1, 0.003333333)
 
 
-def test_a_condition_slower_than_its_timeout(jumping):
+def test_a_condition_slower_than_its_timeout(virtual):
     """A look that outlasts the deadline is not cut off: it may hold, and if not, one more look is made, and the error says so."""
 
     def holds_late():
-        jumping.pass_time(5)
+        virtual.advance(5)
         return "late"
 
     assert wait_for(holds_late, "1s") == "late"
     with pytest.raises(WaitTimeout, match="\na look ended 4 s past the deadline, as none is cut off") as caught:
-        wait_for(lambda: jumping.pass_time(5), "1s")
+        wait_for(lambda: virtual.advance(5), "1s")
     assert caught.value.looks == 2
     assert caught.value.elapsed == 10
     with pytest.raises(WaitTimeout) as caught:
-        wait_for(lambda: jumping.pass_time(0.001), "1s")
+        wait_for(lambda: virtual.advance(0.001), "1s")
     assert caught.value.facts.notes == ()
 
 
-def test_a_look_that_outlasts_two_limits_is_blamed_on_the_first(jumping):
+def test_a_look_that_outlasts_two_limits_is_blamed_on_the_first(virtual):
     """Where one slow look goes past the wait's own limit and a scope's, the error is that of the tighter one."""
     with CancelScope("2s") as scope, pytest.raises(WaitTimeout):
-        wait_for(lambda: jumping.pass_time(5), "1s")
+        wait_for(lambda: virtual.advance(5), "1s")
     assert not scope.cancelled_caught
     with CancelScope("1s") as scope:
-        wait_for(lambda: jumping.pass_time(5), "2s")
+        wait_for(lambda: virtual.advance(5), "2s")
     assert scope.cancelled_caught
 
 
@@ -263,20 +261,20 @@ def test_a_shared_condition_keeps_nothing_of_a_wait():
         wait_for(condition, "30ms")
 
 
-def test_after_is_counted_from_the_wait(jumping):
+def test_after_is_counted_from_the_wait(virtual):
     """after() counts from the beginning of each wait for it, not from when it was made."""
     condition = after("5s")
     for _ in range(2):
-        began = jumping.now()
+        began = now()
         assert wait_for(condition) is True
-        assert jumping.now() - began == 5_000 * MS
+        assert now() - began == 5_000 * MS
     held = wait_for(any_of(lambda: False, after("2s")))
     assert isinstance(held, AnyHeld) and held.position == 1
 
 
-def test_consistently_asserts_all_along(jumping):
+def test_consistently_asserts_all_along(virtual):
     """consistently() looks from the first moment to the last, and returns what it held with at the end."""
-    began, looks = jumping.now(), []
-    assert consistently(lambda: looks.append(jumping.now() - began) or len(looks), "2s") == len(looks)
+    began, looks = now(), []
+    assert consistently(lambda: looks.append(now() - began) or len(looks), "2s") == len(looks)
     assert (looks[0], looks[-1]) == (0, 2_000 * MS)
     assert max(b - a for a, b in zip(looks, looks[1:], strict=False)) <= 100 * MS

@@ -76,9 +76,13 @@ class VirtualClock(Turns):
                 raise VirtualClockError("the virtual clock that this wait began on was left")
             self._members.add(seat.thread)
             self._park(seat)
-            if not place.token.locked():  # a wake-up is there already
-                self._make_ready(seat)
-            self._leave_turn(seat.thread)
+            try:
+                if not place.token.locked():  # a wake-up is there already
+                    self._make_ready(seat)
+                self._leave_turn(seat.thread)  # which asks those that are parked what they wait for
+            except BaseException:
+                self._interrupted(seat)
+                raise
         self._take_turn(seat)
         return place.token.acquire(False)
 

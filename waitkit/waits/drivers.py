@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from waitkit.engine.parking import Parker
 from waitkit.engine.timers import call_at
-from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.wait import Wait
 
 if TYPE_CHECKING:
@@ -61,15 +61,14 @@ async def wait_in_loop(wait: Wait) -> Any:
     looker = _Looker(wait, loop)
     try:
         if not await looker.look():
-            parker = _LoopParker(loop, wait)
+            parker = _LoopParker(loop)
             wait.arm(parker.unpark)
             while not await looker.look():
-                while not await parker.park(wait.due) and wait.reports and wait.only_reports():
+                while not await parker.park(wait) and wait.reports and wait.only_reports():
                     pass
         wait.close()
     except BaseException as error:
-        ended_with = error
-        looker.afterwards(lambda: wait.close(ended_with))
+        looker.afterwards(partial(wait.close, error))
         raise
     return wait.value
 
@@ -148,17 +147,17 @@ def _retrieve(look: asyncio.Future[bool], close: Callable[[], None]) -> None:
 class _LoopParker:
     """What :class:`Parker` is to a thread, for a task: ``unpark`` may be called from any thread."""
 
-    __slots__ = ("_future", "_loop", "_wait", "_woken")
+    __slots__ = ("_future", "_loop", "_woken")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wait: Wait) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._wait = wait
         self._woken = False
         self._future: asyncio.Future[None] | None = None
 
-    async def park(self, until: Nanoseconds | None) -> bool:
+    async def park(self, wait: Wait) -> bool:
+        until = wait.due
         timer = None if until is None else call_at(until, self._time_has_come)
-        _in_loops[self._wait] = self._loop
+        _in_loops[wait] = self._loop
         try:
             if not self._woken:
                 self._future = self._loop.create_future()
@@ -166,7 +165,7 @@ class _LoopParker:
             woken, self._woken = self._woken, False
             return woken
         finally:
-            _in_loops.pop(self._wait, None)
+            _in_loops.pop(wait, None)
             self._future = None
             if timer is not None:
                 timer.cancel()
