@@ -29,6 +29,7 @@ from waitkit import (
     wait_for_async,
 )
 from waitkit.engine.clock import SystemClock, current_clock
+from waitkit.engine.parking import Parker
 
 
 def reader_of_input() -> subprocess.Popen[bytes]:
@@ -468,3 +469,18 @@ def test_a_managed_process_inside():
                 wait_for(after("1d"), None)
                 assert clock.elapsed >= 86_400
                 assert process.exit_code is None
+
+
+def test_what_raises_when_asked_is_not_left_parked():
+    """Where a wait breaks off because what it waits for raises when the clock asks about it, nothing of it stays parked."""
+
+    class Raises:
+        @property
+        def outside(self):
+            raise LookupError
+
+    with virtual_clock() as clock:
+        with pytest.raises(LookupError):
+            Parker(Raises()).park(None)
+        wait_for(after(1), None)
+        assert clock.elapsed == 1
