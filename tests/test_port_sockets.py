@@ -216,10 +216,12 @@ def test_looking_leaves_nothing_open(source: str) -> None:
     """A thousand questions leave no descriptor open, and make no connection."""
     with socket.create_server(("127.0.0.1", fresh_port())) as server:
         server.setblocking(False)
-        before = len(os.listdir("/proc/self/fd"))
+        before = set(os.listdir("/proc/self/fd"))
         for _ in range(20):
             assert owns_one_of([os.getpid()], listeners(port_of(server)))
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert (
+            set(os.listdir("/proc/self/fd")) <= before
+        )  # some of before may have gone: a thread of descriptors that ended
         with pytest.raises(BlockingIOError):
             server.accept()
 
