@@ -25,6 +25,7 @@ NAMES = (
     "retry_cost",
     "rate_limits",
     "pollers",
+    "virtual_suite",
     "port_cost",
     "demo_editions",
 )
@@ -50,6 +51,9 @@ PEERS = (
     "ephemeral-port-reserve",
     "pytest-asyncio",
     "anyio",
+    "freezegun",
+    "time-machine",
+    "looptime",
 )
 
 
