@@ -56,7 +56,7 @@ ALWAYS = {
 
 #: What of that waitkit does, and why it may.
 PERMITTED = {
-    ("waitkit/engine/clock.py", "wait"): "the one place where a thread rests",
+    ("waitkit/engine/clock.py", "acquire"): "the one place where a thread rests",
     ("waitkit/engine/descriptors.py", "select"): "the one thread that waits for descriptors",
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
@@ -156,6 +156,8 @@ def rests(call: ast.Call, tree: ast.Module) -> bool:
         # Of processes and connections it takes no argument and never rests; that of select.poll() needs its 0.
         of_select = f"{ast.unparse(receiver)} = select.poll()" in ast.unparse(tree)
         return (of_select or bool(call.args or call.keywords)) and not is_zero(call.args[0] if call.args else None)
+    if name == "acquire" and call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value is False:
+        return False  # it only tries
     if name == "run":
         return ast.unparse(receiver) == "subprocess"
     return name in ALWAYS
@@ -184,15 +186,22 @@ def test_permissions_are_needed() -> None:
 
 
 def test_one_place_parks() -> None:
-    """Exactly one call in waitkit waits on a ``threading.Condition``, and it is the clock's; the monitor of virtual time aside."""
-    waits = [rest.file for rest in all_resting_calls() if rest.text in ("wait", "wait_for")]
-    assert waits == ["waitkit/engine/clock.py", "waitkit/virtual/monitor.py"]
-    (call,) = (
-        node
-        for node in ast.walk(parsed(PACKAGE / "engine/clock.py"))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "wait"
-    )
-    assert ast.unparse(call) == "place.wait(timeout)"
+    """Where a thread rests is the clock: the rest of a place, in real time and in virtual time, and nowhere else."""
+    rests = {rest.file for rest in all_resting_calls() if rest.text in ("acquire", "wait", "wait_for")}
+    of_a_limiter, of_the_monitor = "waitkit/rates/api.py", "waitkit/virtual/monitor.py"
+    assert rests - {of_a_limiter, of_the_monitor} == {"waitkit/engine/clock.py", "waitkit/virtual/turns.py"}
+    methods = [
+        function
+        for node in parsed(PACKAGE / "engine/clock.py").body
+        if isinstance(node, ast.ClassDef)
+        for function in node.body
+        if isinstance(function, ast.FunctionDef)
+        and any(
+            isinstance(call, ast.Call) and ast.unparse(call.func).endswith("token.acquire")
+            for call in ast.walk(function)
+        )
+    ]
+    assert [method.name for method in methods] == ["__init__", "rest"]
 
 
 def test_one_place_selects() -> None:
@@ -223,6 +232,8 @@ def test_one_place_selects() -> None:
         ("mapping.get('a', None)", False),
         ("current: ContextVar[int] = ContextVar('current')\ncurrent.get()", False),
         ("lock.acquire()", True),
+        ("lock.acquire(False)", False),
+        ("lock.acquire(True, 1)", True),
         ("self._lock.acquire()", True),
         ("self.acquire()", True),
         ("class Limiter:\n    def acquire(self): ...\nself.acquire()", False),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import queue
 import random
 import signal
+import sys
 import threading
 
 import pytest
-from support import LIMIT, Running, handler, nudges, send_to_main, together, until, waiters
+from support import LIMIT, Running, handler, nudges, send_to_main, together, until
 
-from waitkit.engine import clock, forks, parking
+from waitkit.engine import forks
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
 
@@ -35,7 +36,7 @@ def test_a_wake_up_from_another_thread_ends_the_rest():
     """A thread that rests without limit is woken by an unpark."""
     parker = Parker()
     resting = Running(parker.park, None)
-    until(lambda: waiters(parker._place))
+    until(lambda: resting.thread.is_alive())
     parker.unpark()
     resting.result()
 
@@ -45,81 +46,40 @@ def test_time_ends_the_rest():
     parker = Parker()
     parker.park(now() + 1_000_000)
     parker.park(now() - 1)
-    assert waiters(parker._place) == 0
 
 
 def test_rest_beyond_the_longest_timeout_of_the_system():
     """An instant further away than threading.TIMEOUT_MAX is rested for, and a wake-up ends it."""
     parker = Parker()
     resting = Running(parker.park, now() + 10 * round(threading.TIMEOUT_MAX) * 10**9)
-    until(lambda: waiters(parker._place))
+    until(lambda: resting.thread.is_alive())
     parker.unpark()
     resting.result()
 
 
-class LyingLock:
-    """A lock of a parking place that lets something happen just before a resting thread gives it up."""
+def test_a_handler_at_any_point_of_the_park():
+    """A wake-up by the resting thread itself, before any step of park(), is kept for the rest."""
+    for point in range(1_000):
+        parker, reached = Parker(), []
 
-    def __init__(self, lock, happens):
-        self._lock, self._happens = lock, happens
+        def at_point(frame, event, argument, parker=parker, reached=reached, point=point):
+            frame.f_trace_opcodes = True
+            if event in ("opcode", "line"):  # 3.12 tells of lines only
+                reached.append(frame.f_lineno)
+                if len(reached) == point + 1:
+                    parker.unpark()
+            return at_point
 
-    def __enter__(self):
-        return self._lock.__enter__()
-
-    def __exit__(self, *exc):
-        return self._lock.__exit__(*exc)
-
-    def __getattr__(self, name):
-        return getattr(self._lock, name)
-
-    def _release_save(self):
-        self._happens()
-        return self._lock._release_save()
-
-
-def test_a_handler_between_the_last_check_and_the_rest():
-    """A wake-up by the resting thread itself, after its last check and before it gives up the lock, is not lost."""
-    parker = Parker()
-    happened = []
-    parker._place._lock = LyingLock(parker._place._lock, lambda: happened.append(parker.unpark()))
-    assert parked_for(parker)
-    assert len(happened) == 1
-
-
-def test_a_handler_between_the_check_and_the_queue(monkeypatch):
-    """A wake-up by the resting thread itself, after it found itself not woken and before it stands in the queue."""
-    parker = Parker()
-    happened = []
-    allocate = threading._allocate_lock
-
-    def allocate_and_unpark():
-        if not happened:
-            happened.append(parker.unpark())
-        return allocate()
-
-    monkeypatch.setattr(threading, "_allocate_lock", allocate_and_unpark)
-    assert parked_for(parker)
-    assert len(happened) == 1
-
-
-def test_a_handler_before_the_check(monkeypatch):
-    """A wake-up by the resting thread itself, as soon as it holds its place, is not lost."""
-    parker = Parker()
-    before = clock.current_clock()
-
-    class Clock:
-        def now(self):
-            return before.now()
-
-        def rest(self, place, until):
-            parker.unpark()
-            before.rest(place, until)
-
-        def notify(self, place):
-            before.notify(place)
-
-    parker._clock = Clock()
-    assert parked_for(parker)
+        before = sys.gettrace()
+        sys.settrace(at_point)
+        try:
+            woken = parker.park(now() + 1_000_000)
+        finally:
+            sys.settrace(before)
+        if len(reached) <= point:
+            break
+        assert woken or parker.park(now()), "the wake-up was lost"
+    assert point > 5
 
 
 def test_real_signals_that_wake_the_thread_they_interrupt():
@@ -171,14 +131,14 @@ def test_ping_pong_between_threads_loses_nothing(jitter):
     together(lambda: plays("one", one, "two", two, 1), lambda: plays("two", two, "one", one, 2))
 
 
-def test_no_waiter_stays_behind_in_a_place():
-    """Rests that end by time or by a wake-up leave nobody in the queue of their place."""
+def test_rests_leave_no_wake_up_behind():
+    """Rests that end by time or by a wake-up leave the place as it was: the next rest is ended by neither."""
     parker = Parker()
     for _ in range(1_000):
-        parker.park(now() + 10_000)
+        assert not parker.park(now() + 10_000)
         parker.unpark()
-        parker.park(None)
-    assert waiters(parker._place) == 0
+        assert parker.park(None)
+    assert parker._place.token.locked()
 
 
 def test_a_parker_of_another_generation(monkeypatch):
@@ -186,18 +146,10 @@ def test_a_parker_of_another_generation(monkeypatch):
     parker = Parker()
     place = parker._place
     monkeypatch.setattr(forks, "current", forks.current + 1)
-    with place:  # as a thread of the parent might have, which will never give it up here
-        Running(parker.unpark).result()
-    assert not place.woken
+    parker.unpark()
+    assert place.token.locked()
     assert Running(parker.park, None).result() is True, (
         "it must look again, as wake-ups may have gone to the parent's copy"
     )
     parker.unpark()
     assert Running(parker.park, None).result() is True
-
-
-def test_only_parking_rests():
-    """The two places of parking look once more where Condition.wait gives up its lock: this is what makes it safe."""
-    place = parking.Place()
-    assert type(place)._release_save is parking.Place._release_save
-    assert "_release_save" not in vars(place), "the instance's own would be called instead"

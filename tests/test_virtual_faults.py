@@ -60,7 +60,7 @@ def test_the_main_thread_blocked_in_foreign_code():
     """Where the main thread itself blocks, it is interrupted, and the block raises the error that says so."""
     done = python(
         """
-        import threading
+        import sys, threading
         from waitkit import after, virtual_clock, wait_for
 
         lock = threading.Lock()
@@ -70,14 +70,14 @@ def test_the_main_thread_blocked_in_foreign_code():
             try:
                 wait_for(after(1), None)
             except Exception as error:
-                print(type(error).__name__)
+                sys.stdout.write(f"{type(error).__name__}\\n")
 
         try:
             with virtual_clock(grace="200ms"):
                 threading.Thread(target=other).start()
                 lock.acquire()
         except Exception as error:
-            print(type(error).__name__, "in <module>" in str(error))
+            sys.stdout.write(f"{type(error).__name__} {'in <module>' in str(error)}\\n")
         """
     )
     assert sorted(done.stdout.split("\n")) == ["", "VirtualClockError", "VirtualClockError True"], done.stderr

@@ -9,7 +9,7 @@ The guarantees the floors above rely on:
 - A forked child starts afresh: threads of the parent do not exist in it, so neither do their timers and
   subscriptions; a wait that forks from inside goes on in both.
 
-Lock order: there is none to keep. Each lock here (a parker's, the timers', the descriptors') is a leaf: while
+Lock order: there is none to keep. Each lock here (the timers', the workers', the descriptors') is a leaf: while
 one is held, no other lock is taken and no callback is called. All of them are re-entrant, because a signal handler
 may set an event in the very thread that holds one.
 """

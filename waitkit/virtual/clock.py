@@ -20,9 +20,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from waitkit.engine.parking import Place
+from waitkit.engine.clock import Place, SystemClock
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitkitError
 from waitkit.virtual.turns import Seat, Turns
@@ -69,29 +69,31 @@ class VirtualClock(Turns):
         since = self._real_since
         return self._now if since is None else self._now + real_now() - since
 
-    def rest(self, place: Any, until: Nanoseconds | None) -> None:
+    def rest(self, place: Place, until: Nanoseconds | None) -> bool:
         seat = Seat(threading.get_ident(), place, None if place.idle else until)
         with self._lock:
             if self._closed:
                 raise VirtualClockError("the virtual clock that this wait began on was left")
             self._members.add(seat.thread)
             self._park(seat)
-            if place.woken:  # by a signal handler, before anybody could know that we rest
+            if not place.token.locked():  # a wake-up is there already
                 self._make_ready(seat)
             self._leave_turn(seat.thread)
-        held = place._release_save()
+        self._take_turn(seat)
+        return place.token.acquire(False)
+
+    def _take_turn(self, seat: Seat) -> None:
         try:
             seat.take_turn()
         except BaseException:  # Ctrl-C
             self._interrupted(seat)
             raise
-        finally:
-            place._acquire_restore(held)
         if seat.error is not None:
             raise seat.error
 
-    def notify(self, place: Any) -> None:
+    def notify(self, place: Place) -> None:
         with self._lock:
+            SystemClock.notify(place)
             seat = self._parked.get(place)
             if seat is not None:
                 self._make_ready(seat)
@@ -199,20 +201,12 @@ class VirtualClock(Turns):
 
     def rest_until_parked(self, count: int) -> None:
         """Return when so many other threads are parked, and none runs."""
-        place = Place()
-        place.purpose = f"{count} threads to wait"
-        seat = Seat(threading.get_ident(), place)
+        seat = Seat(threading.get_ident(), Place(f"{count} threads to wait"))
         seat.until_parked = count
         with self._lock:
             self._park(seat)
             self._leave_turn(seat.thread)
-        try:
-            seat.take_turn()
-        except BaseException:
-            self._interrupted(seat)
-            raise
-        if seat.error is not None:
-            raise seat.error
+        self._take_turn(seat)
 
     def parked_others(self, than: Seat | None = None) -> int:
         """How many threads wait, those of waitkit's own that have nothing to do not counted."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from waitkit.engine.background import REAL
 from waitkit.engine.clock import now
-from waitkit.engine.parking import Parker, Place
+from waitkit.engine.parking import Parker
 from waitkit.ground.durations import SECOND
 from waitkit.virtual.clock import VirtualClock, VirtualClockError
 from waitkit.virtual.turns import Crew, Seat
@@ -128,7 +128,7 @@ class Threads:
         clock, here = self._clock, self._here
 
         def wait(condition: threading.Condition, timeout: float | None = None) -> bool:
-            if isinstance(condition, Place) or getattr(here, "starting", False) or not clock.is_member():
+            if getattr(here, "starting", False) or not clock.is_member():
                 return original(condition, timeout)
             return _wait_virtually(condition, timeout)
 

@@ -7,7 +7,7 @@ import threading
 from _thread import allocate_lock
 from collections import deque
 
-from waitkit.engine.parking import Place
+from waitkit.engine.clock import Place
 from waitkit.ground.durations import Nanoseconds
 
 __all__ = ["Crew", "Seat", "Turns"]

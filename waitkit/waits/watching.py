@@ -97,8 +97,15 @@ class Context:
             now: the instant after the look.
             cost: how long the look took.
         """
-        gap = max(_FLOOR, (now - self.started) // _SHARE, cost)
-        return now + min(gap, self.probe_cap)
+        gap = (now - self.started) // _SHARE
+        # Not max() and min(): this is on the way of every look, and what it calls has left the caches meanwhile.
+        if gap < _FLOOR:
+            gap = _FLOOR
+        if gap < cost:
+            gap = cost
+        if gap > self.probe_cap:
+            gap = self.probe_cap
+        return now + gap
 
 
 class Watch:
