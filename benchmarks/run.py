@@ -28,6 +28,7 @@ NAMES = (
     "rate_limits",
     "guard_cost",
     "pollers",
+    "virtual_suite",
     "port_cost",
     "demo_editions",
 )
@@ -53,6 +54,9 @@ PEERS = (
     "ephemeral-port-reserve",
     "pytest-asyncio",
     "anyio",
+    "freezegun",
+    "time-machine",
+    "looptime",
 )
 
 

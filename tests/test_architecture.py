@@ -81,6 +81,7 @@ SLEEPS = {
     "waitkit/virtual/outer_time.py": "puts a virtual wait in the place of sleeping",
     "tests/test_virtual_clock.py": "sleeps in virtual time",
     "tests/test_virtual_faults.py": "sleeps in virtual time",
+    "tests/test_virtual_more.py": "sleeps in virtual time",
 }
 
 

@@ -23,7 +23,7 @@ def heard():
         yield records
 
 
-def test_tries_tell_what_was_seen(heard, jumping):
+def test_tries_tell_what_was_seen(heard, virtual):
     """Equal looks in a row are one try; the last one, which held, is none. The error has them too."""
     answers = iter([None, None, 0, 0, 0, "", 1])
     wait_for(lambda: next(answers), message="one")
@@ -37,7 +37,7 @@ def test_tries_tell_what_was_seen(heard, jumping):
     assert pickle.loads(pickle.dumps(caught.value)).facts == caught.value.facts
 
 
-def test_a_flutter_keeps_its_begin_and_end(heard, jumping):
+def test_a_flutter_keeps_its_begin_and_end(heard, virtual):
     """Of thousands of changes the first 8 and the last 24 are kept."""
     numbers = iter(range(100_000))
     with pytest.raises(WaitTimeout):
@@ -61,7 +61,7 @@ class Falsy:
         return str(self.number)
 
 
-def test_overshoot_of_a_probed_wait_is_the_last_gap(heard, jumping):
+def test_overshoot_of_a_probed_wait_is_the_last_gap(heard, virtual):
     """A probed condition came true at some time after the last look that did not hold: that bounds the overshoot."""
     answers = iter([0] * 50 + [1])
     wait_for(lambda: next(answers))
@@ -70,11 +70,11 @@ def test_overshoot_of_a_probed_wait_is_the_last_gap(heard, jumping):
     assert 0 < record.overshoot <= max(10**6, 0.06 * (record.end - record.start))
 
 
-def test_overshoot_of_a_timeout_is_since_the_limit(heard, jumping):
+def test_overshoot_of_a_timeout_is_since_the_limit(heard, virtual):
     """A wait that timed out overshot by what it took beyond its limit."""
 
     def slow() -> None:
-        jumping.pass_time(3)
+        virtual.advance(3)
 
     with pytest.raises(WaitTimeout):
         wait_for(slow, "1s")

@@ -96,7 +96,7 @@ def test_a_forked_child_writes_nothing(tmp_path):
     assert "the child's" not in names
 
 
-def test_virtual_time_has_tracks_of_its_own(tmp_path, jumping):
+def test_virtual_time_has_tracks_of_its_own(tmp_path, virtual):
     """Waits of another clock are told apart from those in real time."""
     path = tmp_path / "waits.json"
     with recording(path):

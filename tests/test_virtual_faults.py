@@ -210,7 +210,7 @@ def in_child_of_virtual(child: object, clock: virtual_clock) -> None:
         if pid == 0:
             code = 1
             try:
-                clock._clock._held = 0
+                clock._clock._holders.clear()
                 child()
                 code = 0
             finally:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Self
 
+from waitkit.engine import timers, workers
 from waitkit.engine.clock import current_clock, use_clock
 from waitkit.engine.parking import Parker
-from waitkit.engine.timers import Timers, use_timers
-from waitkit.engine.workers import Workers, use_workers
+from waitkit.engine.timers import use_timers
+from waitkit.engine.workers import use_workers
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds
 from waitkit.polls import ending
 from waitkit.virtual.clock import VirtualClock, VirtualClockError
@@ -77,6 +79,10 @@ class virtual_clock:  # noqa: N801 - used as a function is
         self._outer: OuterTime = outer_time(drive, self._clock)
         self._monitor = Monitor(self._clock, self._grace)
         self._auto = auto
+        self._used = False
+        #: how to put back what was changed; each of these may be called again
+        self._undo: list[Callable[[], object]] = []
+        self._left: list[str] = []
 
     @property
     def elapsed(self) -> float:
@@ -96,8 +102,9 @@ class virtual_clock:  # noqa: N801 - used as a function is
 
         Raises:
             TypeError, ValueError: *duration* is no duration.
+            RuntimeError: we are not inside of the block.
         """
-        until = self._clock.now() + to_nanoseconds(duration, "duration")
+        until = self._open().now() + to_nanoseconds(duration, "duration")
         parker = Parker(f"{self.elapsed:g} s (advance)")
         self._clock.allow_until(until)
         try:
@@ -114,61 +121,116 @@ class virtual_clock:  # noqa: N801 - used as a function is
 
         Raises:
             ValueError: *threads* is no whole number of 1 or more.
+            RuntimeError: we are not inside of the block.
             VirtualDeadlock: there are fewer, and none will come.
         """
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads={threads!r} is not a whole number of 1 or more")
-        self._clock.rest_until_parked(threads)
+        self._open().rest_until_parked(threads)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A ``with`` block in which time stands still, and the thread may block in whatever it likes; others go on."""
-        self._clock.hold()
+        """A ``with`` block in which time stands still, and the thread may block in whatever it likes; others go on.
+
+        Inside, its waits of ``threading`` are real, and threads that it starts do not take part before their first wait. What
+        it waits for with waitkit, others have to bring about: a wait that time alone could end is an error after the grace.
+
+        Raises:
+            RuntimeError: we are not inside of the block of the clock.
+        """
+        self._open().hold()
         try:
             yield
         finally:
             self._clock.release()
 
+    def _open(self) -> VirtualClock:
+        if current_clock() is not self._clock:
+            raise RuntimeError("time passes by this virtual clock only inside of its with block")
+        return self._clock
+
     def __enter__(self) -> Self:
         if isinstance(current_clock(), VirtualClock):
             raise RuntimeError("the clock is virtual already: virtual clocks do not nest")  # noqa: TRY004 - no type is wrong
-        self._pid = os.getpid()
+        if self._used:
+            raise RuntimeError("this virtual clock was used already: make one for each with block")
+        self._used = True
         self._pollers_before = ending.running()
+        try:
+            self._begin()
+            return self
+        except BaseException:
+            self._put_back()
+            raise
+
+    def _begin(self) -> None:
+        # How a step is undone is noted before it is made: Ctrl-C may come at any time.
+        undo = self._undo
+        undo.append(self._monitor.stop)
         self._monitor.start()
+        undo.append(self._close)
         self._clock.enter()
-        self._real_clock = use_clock(self._clock)
+        undo.append(partial(use_clock, current_clock()))
+        use_clock(self._clock)
         # Those of real time go on for who waits there; they have threads of their own.
-        self._real_timers, self._real_workers = use_timers(Timers()), use_workers(Workers())
-        _active.append(self._clock)
+        undo.append(partial(use_timers, timers._timers))
+        use_timers(timers.Timers())
+        undo.append(partial(use_workers, workers._workers))
+        use_workers(workers.Workers())
+        undo.append(partial(_active.discard, self))
+        _active.add(self)
+        undo.append(self._threads.remove)
         self._threads.install()
+        undo.append(self._loops.remove)
         self._loops.install()
+        undo.append(self._outer.end)
         self._outer.begin()
-        return self
+
+    def _put_back(self) -> None:
+        try:
+            self._undo_all()
+        except BaseException:
+            self._undo_all()  # the step that Ctrl-C cut off, and what is left: each may be made again
+            raise
+
+    def _undo_all(self) -> None:
+        errors: list[Exception] = []
+        while self._undo:
+            try:
+                self._undo[-1]()
+            except Exception as error:  # noqa: BLE001 - the rest has to be put back nevertheless
+                errors.append(error)
+            self._undo.pop()
+        if errors:
+            raise errors[0]
+
+    def _close(self) -> None:
+        explained = describe_parked(self._clock)
+        if self._clock.close():
+            self._left.append(explained)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        left_pollers = ending.running() - self._pollers_before
         try:
             if error is None:
-                for machine in left_pollers:
+                for machine in ending.running() - self._pollers_before:
                     machine.begin_stop(cancel=True)
-        finally:
-            self._outer.end()
-            self._loops.remove()
-            self._threads.remove()
-            _active.remove(self._clock)
-            use_clock(self._real_clock)
-            use_timers(self._real_timers)
-            use_workers(self._real_workers)
-            explained = describe_parked(self._clock)
-            left = self._clock.close()
-            if self._pid == os.getpid():
-                self._monitor.stop()
+                self._left += self._loops.left()
+            self._put_back()
+        except BaseException:
+            self._put_back()
+            raise
         if isinstance(error, KeyboardInterrupt) and self._monitor.stuck is not None:
             raise self._monitor.stuck from None
-        if error is None and left:
-            raise VirtualClockError(f"the virtual clock was left while threads wait on it:\n{explained}")
+        if error is None and self._left:
+            text = "\n".join(self._left)
+            raise VirtualClockError(f"the virtual clock was left while threads wait on it:\n{text}")
+
+    def _in_forked_child(self) -> None:
+        self._clock.forget_others()
+        self._threads.forget_others()
+        self._monitor.begin_anew()
 
     def _explain(self) -> str:
         why = "nothing is due" if self._auto else "time passes only by advance()"
@@ -177,12 +239,12 @@ class virtual_clock:  # noqa: N801 - used as a function is
 
 virtual_clock.__module__ = "waitkit"
 
-_active: list[VirtualClock] = []
+_active: set[virtual_clock] = set()
 
 
 def _in_forked_child() -> None:
     for clock in _active:
-        clock.forget_others()
+        clock._in_forked_child()
 
 
 if hasattr(os, "register_at_fork"):

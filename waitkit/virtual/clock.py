@@ -86,15 +86,6 @@ class VirtualClock(Turns):
         self._take_turn(seat)
         return place.token.acquire(False)
 
-    def _take_turn(self, seat: Seat) -> None:
-        try:
-            seat.take_turn()
-        except BaseException:  # Ctrl-C
-            self._interrupted(seat)
-            raise
-        if seat.error is not None:
-            raise seat.error
-
     def notify(self, place: Place) -> None:
         with self._lock:
             SystemClock.notify(place)
@@ -118,12 +109,10 @@ class VirtualClock(Turns):
 
     def _interrupted(self, seat: Seat) -> None:
         with self._lock:
-            if seat in self._ready:
-                self._ready.remove(seat)
-            elif seat.place is not None:
+            if seat.place is not None:
                 self._parked.pop(seat.place, None)
                 seat.place = None
-            self._running.add(seat.thread)
+            super()._interrupted(seat)
 
     def _let_time_pass(self) -> bool:
         """Nobody runs and nobody is ready. True where somebody is now."""
@@ -131,7 +120,7 @@ class VirtualClock(Turns):
             if seat.until_parked is not None and self.parked_others(seat) >= seat.until_parked:
                 self._make_ready(seat)
                 return True
-        if self._held:
+        if self._holders and not self._all_holders_rest:
             return False
         while self._due and self._due[0][2].place is None:
             heapq.heappop(self._due)
@@ -140,6 +129,8 @@ class VirtualClock(Turns):
         if self._real_things and any(_is(place, "outside") for place in self._parked):
             if self._real_since is None:
                 self._real_since = real_now()
+            return False
+        if self._holders:
             return False
         if not self._due:
             return self._fail_all()
@@ -183,15 +174,20 @@ class VirtualClock(Turns):
         waiting = [seat for place, seat in self._parked.items() if not place.idle]
         if not waiting:
             return False
-        return self.fail(VirtualDeadlock, self.explain(), waiting)
+        self._fail(VirtualDeadlock, self.explain(), waiting)
+        return True
 
-    def fail(self, kind: type[VirtualClockError], message: str, seats: list[Seat] | None = None) -> bool:
-        """End these waits, or all, with an error."""
+    def _fail(self, kind: type[VirtualClockError], message: str, seats: list[Seat]) -> None:
+        for seat in seats:
+            seat.error = kind(message)
+            self._make_ready(seat)
+
+    def fail(self, message: str) -> None:
+        """End all waits with an error; who has had the turn without ever coming has it no longer."""
         with self._lock:
-            for seat in seats if seats is not None else list(self._parked.values()):
-                seat.error = kind(message)
-                self._make_ready(seat)
-            return True
+            self._fail(VirtualClockError, message, list(self._parked.values()))
+            self._running = {thread for thread in self._running if thread >= 0}
+            self._go_on()
 
     def allow_until(self, limit: Nanoseconds) -> None:
         """Time may pass up to this instant, where it does not by itself."""
@@ -222,6 +218,15 @@ class VirtualClock(Turns):
             return [(seat.thread, place) for place, seat in self._parked.items()]
 
     @property
+    def stands_still(self) -> bool:
+        """Whether all who are in a block in which time stands still wait themselves, so that nobody will end it."""
+        return bool(self._holders) and self._all_holders_rest
+
+    @property
+    def _all_holders_rest(self) -> bool:
+        return {seat.thread for seat in self._parked.values()}.issuperset(self._holders)
+
+    @property
     def something_ends(self) -> bool:
         """Whether somebody waits for what is about to happen without him, and needs no time."""
         return any(_is(place, "ends_by_itself") for place in self._parked)
@@ -236,7 +241,9 @@ class VirtualClock(Turns):
         with self._lock:
             ours = {thread.ident for thread in threading.enumerate() if thread.name.startswith("waitkit-")}
             left = [seat.thread for seat in self._parked.values() if seat.thread not in ours]
-            self.fail(VirtualClockError, "the virtual clock that this wait began on was left")
+            self._fail(
+                VirtualClockError, "the virtual clock that this wait began on was left", list(self._parked.values())
+            )
             self._closed = True
             self._pass_real_time()
             for seat in list(self._ready):
@@ -248,7 +255,7 @@ class VirtualClock(Turns):
         """A forked child: of all threads only the caller exists."""
         self._lock = threading.RLock()
         here = threading.get_ident()
-        self._members, self._running, self._held = {here}, {here}, 0
+        self._members, self._running, self._holders = {here}, {here}, []
         self._parked, self._due = {}, []
         self._ready.clear()
 

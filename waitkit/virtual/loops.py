@@ -25,6 +25,7 @@ class Loops:
         self._clock = clock
         self._adopted: dict[Any, Any] = {}
         self._original: Callable[[Any], None] | None = None
+        self._waits_before: set[Any] = set()
 
     def install(self) -> None:
         """Begin. Where asyncio is not imported yet, nobody has a loop; it is imported, as one may be made inside."""
@@ -55,20 +56,37 @@ class Loops:
             write()
             selector.parker.unpark()
 
+        self._waits_before |= set(awaited_in_loops(loop))
         self._adopted[loop] = loop._selector
         loop._selector = selector
         loop._write_to_self = write_to_self
         loop.time = lambda: base + (clock.now() - start) / SECOND
 
     def remove(self) -> None:
-        """End: loops that go on go on in real time."""
+        """End: loops that go on go on in real time. It may be called again, where Ctrl-C cut it off."""
         from asyncio.base_events import BaseEventLoop
 
-        BaseEventLoop._run_once = self._original  # type: ignore[attr-defined]
-        for loop, selector in self._adopted.items():
+        if self._original is not None:
+            BaseEventLoop._run_once = self._original  # type: ignore[attr-defined]
+        for loop, selector in list(self._adopted.items()):
+            if "time" in vars(loop):
+                virtual = loop.time()
+                del loop.time
+                ahead = virtual - loop.time()
+                for timer in loop._scheduled:  # each has as long to go as before
+                    timer._when -= ahead
+            vars(loop).pop("_write_to_self", None)
             loop._selector = selector
-            del loop._write_to_self, loop.time
-        self._adopted.clear()
+            del self._adopted[loop]
+
+    def left(self) -> list[str]:
+        """What tasks wait for that began to wait inside: their deadlines will not come."""
+        return [
+            f"  a task: {wait.describe()}"
+            for loop in self._adopted
+            for wait in awaited_in_loops(loop)
+            if wait not in self._waits_before
+        ]
 
 
 class _Selector:

@@ -7,13 +7,16 @@ import sys
 import threading
 import traceback
 
+from waitkit.engine.background import REAL
 from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.virtual.clock import VirtualClock, VirtualClockError, real_now
 
 __all__ = ["Monitor", "describe_parked"]
 
-#: For so long one thread may run alone; then another gets a turn beside it, as it may wait for a lock that the other holds.
+#: For so long a thread may sleep in its turn; then another gets one beside it, as it may wait for a lock that the other holds.
 _PATIENCE = 50 * MILLISECOND
+#: For so long it may compute, or be kept from it by a busy machine: that is no reason to disturb the order.
+_LONG_PATIENCE = SECOND
 
 
 class Monitor:
@@ -27,24 +30,32 @@ class Monitor:
     def __init__(self, clock: VirtualClock, grace: Nanoseconds) -> None:
         self._clock = clock
         self._grace = grace
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="waitkit-virtual-monitor", daemon=True)
+        self._rests: dict[int, Nanoseconds] = {}
+        self.begin_anew(start=False)
         #: the error, where the main thread was the one that blocked
         self.stuck: VirtualClockError | None = None
+
+    def begin_anew(self, *, start: bool = True) -> None:
+        """In a forked child, which does not have its thread."""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="waitkit-virtual-monitor", daemon=True)
+        setattr(self._thread, REAL, True)
+        if start:
+            self._thread.start()
 
     def start(self) -> None:
         """Begin, before the clock is used."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the clock was closed."""
+        """End, after the clock was closed. It may be called again."""
         self._over.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _run(self) -> None:
         clock = self._clock
         seen, since = -1, real_now()
-        at_rest: object = None
         while True:
             delay = clock.real_delay()
             rest = _PATIENCE if delay is None else min(delay, _PATIENCE)
@@ -56,15 +67,14 @@ class Monitor:
                 since = real_now()
             elif clock.progress != seen:
                 seen, since = clock.progress, real_now()
-            elif clock.waited_for and (clock.running() or clock.something_ends):
+                self._rests = {}
+            elif clock.waited_for and (clock.somebody_runs or clock.something_ends or clock.stands_still):
                 if real_now() - since > self._grace:
                     self._end_it()
                     since = real_now()
-                elif clock.stalled:
-                    before, at_rest = at_rest, _at_rest(clock.running())
-                    if at_rest is not None and at_rest == before:
-                        clock.let_another_run()
-                        seen = clock.progress
+                elif clock.stalled and (self._all_sleep() or real_now() - since > _LONG_PATIENCE):
+                    clock.let_another_run()
+                    seen = clock.progress
             else:
                 since = real_now()
 
@@ -74,44 +84,31 @@ class Monitor:
             if thread not in existing:
                 self._clock.drop(thread)
 
+    def _all_sleep(self) -> bool:
+        """Whether those whose turn it is have slept since the last look, as far as the system tells."""
+        before = self._rests
+        self._rests = {thread: _busy(thread) for thread in self._clock.running()}
+        return not self._clock.expecting and all(
+            busy >= 0 and busy - before.get(thread, -SECOND) < _PATIENCE // 10 for thread, busy in self._rests.items()
+        )
+
     def _end_it(self) -> None:
         blocked = self._clock.running()
+        why = "what was started has not come to run, or does not end"
+        if self._clock.stands_still:
+            why = "one that waits is in paused(), where no time passes"
         message = (
             f"virtual time stands still: for {self._grace / SECOND:g} s of real time no thread has come to a wait.\n"
-            + "\n".join(_describe_running(thread) for thread in blocked)
+            + "\n".join([_describe_running(thread) for thread in blocked] or [why])
             + f"\nmeanwhile wait:\n{describe_parked(self._clock)}\n"
             "Wait with waitkit or with threading instead, or put what takes real time into `with clock.paused():`."
         )
-        self._clock.fail(VirtualClockError, message)
+        self._clock.fail(message)
         main = threading.main_thread().ident
         if main in blocked:
             # Nothing but a signal ends what it blocks in.
             self.stuck = VirtualClockError(message)
             signal.pthread_kill(main, signal.SIGINT)
-
-
-def _at_rest(threads: list[int]) -> object:
-    """How often each of these threads has had a processor, while all of them rest in the kernel; else ``None``.
-
-    Where that is the same a while later, they block. On a busy machine a thread that blocks nowhere may have to wait for a
-    processor for longer than our patience: were another to get a turn for that, a test would not take the same course each time.
-    """
-    counts = []
-    for thread in threads:
-        native = getattr(threading._active.get(thread), "native_id", None)  # type: ignore[attr-defined]
-        if native is None:
-            return None  # it begins or ends
-        try:
-            with open(f"/proc/self/task/{native}/stat", encoding="ascii", errors="replace") as stat:
-                state = stat.read().rpartition(")")[2].split()[0]
-            with open(f"/proc/self/task/{native}/schedstat", encoding="ascii") as schedstat:
-                counts.append((thread, schedstat.read()))
-        except OSError:  # no Linux, or it has just ended
-            counts.append((thread, ""))
-            continue
-        if state == "R":
-            return None
-    return counts
 
 
 def describe_parked(clock: VirtualClock) -> str:
@@ -124,6 +121,18 @@ def describe_parked(clock: VirtualClock) -> str:
         what = purpose.describe() if hasattr(purpose, "describe") else str(purpose or "its next task")
         lines.append(f"  {_name(thread)}: {what}, {_where(thread)}")
     return "\n".join(lines) or "  nobody"
+
+
+def _busy(thread: int) -> Nanoseconds:
+    """How long *thread* has computed in its life, by Linux; -1: it does so now, or is ready to. Elsewhere 0."""
+    native = getattr(threading._active.get(thread), "native_id", None)  # type: ignore[attr-defined]
+    try:
+        with open(f"/proc/self/task/{native}/stat", "rb") as file:
+            state = file.read().rpartition(b")")[2].split()[0]
+        with open(f"/proc/self/task/{native}/schedstat", "rb") as file:
+            return int(file.read().split()[0]) if state == b"S" else -1
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _describe_running(thread: int) -> str:

@@ -88,12 +88,15 @@ class _Driven:
         self._library = library
         self._clock = clock
         self._shown: Nanoseconds = 0
+        self._sleep = time.sleep
+        self._begun = False
 
     def begin(self) -> None:
         self._shown = self._clock.now()
-        self._library.start(dt.datetime.now(dt.UTC))
-        self._clock.on_jump = self._follow
         self._sleep = time.sleep
+        self._library.start(dt.datetime.now(dt.UTC))
+        self._begun = True
+        self._clock.on_jump = self._follow
         time.sleep = self._sleep_virtually  # type: ignore[assignment]
 
     def _follow(self, instant: Nanoseconds) -> None:
@@ -112,4 +115,6 @@ class _Driven:
     def end(self) -> None:
         time.sleep = self._sleep
         self._clock.on_jump = None
-        self._library.stop()
+        if self._begun:
+            self._begun = False
+            self._library.stop()

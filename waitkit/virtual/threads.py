@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures._base as futures
 import concurrent.futures.thread as executors
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +29,7 @@ class Threads:
     - ``Thread.join``: a wait, until the thread's function has returned.
     - ``Condition.wait``, on which events, queues, semaphores, barriers and futures rest: a wait on the virtual clock. Threads
       that do not take part are not concerned.
-    - the clock by which ``threading`` and ``queue`` count what is left of a time-out.
+    - the clock by which ``threading``, ``queue`` and ``concurrent.futures`` count what is left of a time-out.
     - ``ThreadPoolExecutor.submit``: the work is counted, not the idle thread that does it.
     """
 
@@ -46,12 +48,18 @@ class Threads:
         self._put(threading.Condition, "wait", self._wait)
         self._put(threading, "_time", self._time)
         self._put(queue, "time", self._time)
+        self._put(futures, "time", lambda _: _Time(self._clock))
         self._put(executors.ThreadPoolExecutor, "submit", self._submit)
         self._put(executors._WorkItem, "__init__", self._work_is_given)
         self._put(executors._WorkItem, "run", self._work)
 
+    def forget_others(self) -> None:
+        """A forked child: threads that it does not have need not be waited for."""
+        here = threading.current_thread()
+        self._ended = {thread: [] for thread in self._ended if thread is here}
+
     def remove(self) -> None:
-        """End: what was there before is there again."""
+        """End: what was there before is there again. It may be called again, where Ctrl-C cut it off."""
         for owner, name, original in reversed(self._originals):
             setattr(owner, name, original)
         self._originals.clear()
@@ -65,26 +73,56 @@ class Threads:
         clock, here = self._clock, self._here
 
         def start(thread: threading.Thread) -> None:
-            seat: Seat | None = None
-            if clock.is_member() and not getattr(thread, REAL, False):
-                # A thread of an executor waits for work in a way that nobody can see: its work takes part, not the thread.
-                works_for_others = getattr(thread, "_target", None) is executors._worker
-                seat = None if works_for_others else clock.expect()
-                if works_for_others:
-                    self._crew_of[thread] = self._crew()
-                self._ended[thread] = []
-                thread.run = partial(self._run, thread, thread.run, seat)  # type: ignore[method-assign]
+            if not clock.is_member() or getattr(thread, REAL, False) or thread.ident is not None:
+                return start_really(thread)
+            # A thread of an executor waits for work in a way that nobody can see: its work takes part, not the thread.
+            works_for_others = getattr(thread, "_target", None) is executors._worker
+            seat = self._make_a_worker(thread) if works_for_others else clock.expect()
+            self._ended[thread] = []
+            before, run = vars(thread).get("run"), thread.run
+            thread.run = partial(self._run, thread, run, None if works_for_others else seat)  # type: ignore[method-assign]
+            try:
+                return start_really(thread)
+            except BaseException:
+                if thread.ident is None:  # it was not started; Ctrl-C may come after that
+                    self._ended.pop(thread, None)
+                    del thread.run
+                    if before is not None:
+                        thread.run = before  # type: ignore[method-assign]
+                    if seat is not None:
+                        clock.withdraw(seat)
+                raise
+
+        def start_really(thread: threading.Thread) -> None:
             here.starting = True  # the parent waits for the child's first steps: that is real
             try:
                 original(thread)
-            except BaseException:
-                if seat is not None:
-                    clock.forget(seat)
-                raise
             finally:
                 here.starting = False
 
         return start
+
+    def _make_a_worker(self, thread: Any) -> Seat | None:
+        """The thread will work for an executor. What it is initialized with takes part, and comes before its work."""
+        crew = self._crew_of[thread] = self._crew()
+        if len(thread._args) < 4 or thread._args[2] is None:
+            return None
+        clock, (executor, tasks, initialize, given) = self._clock, thread._args
+        crew.size += 1
+        seat = clock.expect(crew, first=True)
+
+        def initialize_in_turn(*args: Any) -> None:
+            clock.begin(seat)
+            try:
+                initialize(*args)
+            except BaseException:
+                crew.size -= 1  # this thread ends, after it has told those who wait for its work
+                self._here.failed = seat
+                raise
+            clock.end(seat)
+
+        thread._args = (executor, tasks, initialize_in_turn, given)
+        return seat
 
     def _run(self, thread: threading.Thread, run: Callable[[], None], seat: Seat | None) -> None:
         clock = self._clock
@@ -99,6 +137,7 @@ class Threads:
             del thread.run
             for parker in self._ended.pop(thread, []):
                 parker.unpark()
+            seat = seat or getattr(self._here, "failed", None)
             if seat is not None:
                 clock.end(seat)
 
@@ -122,7 +161,8 @@ class Threads:
 
     def _time(self, original: Callable[[], float]) -> Any:
         clock = self._clock
-        return lambda: clock.now() / SECOND if clock.is_member() else original()
+        # From the start on: the smaller a float, the more exact it is.
+        return lambda: (clock.now() - clock.start) / SECOND if clock.is_member() else original()
 
     def _wait(self, original: Callable[..., bool]) -> Any:
         clock, here = self._clock, self._here
@@ -147,7 +187,11 @@ class Threads:
     def _crew(self) -> Crew:
         """That of the executor which the caller gives work to."""
         executor = self._here.executor
-        return self._crews.setdefault(executor, Crew(executor._max_workers))
+        if executor not in self._crews:
+            # Threads that are yet to be initialized come one by one.
+            size = executor._max_workers if executor._initializer is None else len(executor._threads)
+            self._crews[executor] = Crew(size)
+        return self._crews[executor]
 
     def _work_is_given(self, original: Callable[..., None]) -> Any:
         clock = self._clock
@@ -156,6 +200,8 @@ class Threads:
             original(item, *args)
             given = clock.is_member() and getattr(self._here, "executor", None) is not None
             item.seat = clock.expect(self._crew()) if given else None
+            if given:  # cancelled work never comes to a thread, or not before others
+                item.future.add_done_callback(lambda _, seat=item.seat: clock.withdraw(seat))
 
         return init
 
@@ -164,15 +210,36 @@ class Threads:
 
         def run(item: Any, *args: Any) -> None:
             seat = getattr(item, "seat", None)
-            if seat is None:
+            if seat is None or not clock.begin(seat):
                 return original(item, *args)
-            clock.begin(seat)
             try:
                 return original(item, *args)
             finally:
                 clock.end(seat)  # after its future was set, and those who wait for it were counted
 
         return run
+
+
+class _Time:
+    """The module ``time`` as ``concurrent.futures`` sees it: for those who take part its clock is the virtual one.
+
+    There it goes on by a nanosecond with each look of a thread: ``as_completed`` looks again and again until its deadline
+    *has passed*, which would never be so for a clock that stands at that very instant.
+    """
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._here = threading.local()
+
+    def monotonic(self) -> float:
+        if not self._clock.is_member():
+            return time.monotonic()
+        shown = self._clock.now() - self._clock.start
+        self._here.shown = shown = max(shown, getattr(self._here, "shown", -1) + 1)
+        return shown / SECOND
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 class _End:
@@ -210,7 +277,10 @@ def _wait_virtually(condition: Any, timeout: float | None) -> bool:
     waiter = _Waiter()
     condition._waiters.append(waiter)
     held = condition._release_save()
-    due = None if timeout is None else now() + round(max(0, timeout) * SECOND)
+    due = None
+    if timeout is not None:
+        # Callers compute what is left of a time-out as a float, and ask again while anything is: that must let time pass.
+        due = now() + (max(1, round(timeout * SECOND)) if timeout > 0 else 0)
     try:
         while not waiter.released and (due is None or now() < due):
             waiter.parker.park(due)

@@ -26,7 +26,7 @@ class Crew:
 class Seat:
     """One thread that is parked, ready, or about to take part. It may run when its baton is released."""
 
-    __slots__ = ("_baton", "crew", "due", "error", "place", "thread", "until_parked")
+    __slots__ = ("_baton", "crew", "due", "error", "place", "thread", "until_parked", "withdrawn")
 
     def __init__(self, thread: int, place: Place | None = None, due: Nanoseconds | None = None) -> None:
         self.thread = thread
@@ -39,6 +39,8 @@ class Seat:
         self.crew: Crew | None = None
         #: it waits for so many others to be parked
         self.until_parked: int | None = None
+        #: nobody will take it: its work was cancelled, its thread could not be started
+        self.withdrawn = False
         self._baton = allocate_lock()
         self._baton.acquire()
 
@@ -64,7 +66,8 @@ class Turns:
         self._ready: deque[Seat] = deque()
         self._members: set[int] = set()
         self._sequence = itertools.count()
-        self._held = 0
+        #: the threads in a block in which time stands still, each as often as it is in one
+        self._holders: list[int] = []
         self._closed = False
         #: counts everything that happens; where it stands still, nothing does
         self.progress = 0
@@ -109,8 +112,9 @@ class Turns:
                 self._run(seat)
 
     def is_member(self) -> bool:
-        """Whether the calling thread takes part."""
-        return threading.get_ident() in self._members
+        """Whether the calling thread takes part, and is not in a block in which time stands still."""
+        here = threading.get_ident()
+        return here in self._members and here not in self._holders
 
     def enter(self) -> None:
         """The calling thread takes part, and runs."""
@@ -118,31 +122,39 @@ class Turns:
             self._members.add(threading.get_ident())
             self._running.add(threading.get_ident())
 
-    def expect(self, crew: Crew | None = None) -> Seat:
-        """Something will run that takes part: it has its place in the queue from now on."""
+    def expect(self, crew: Crew | None = None, *, first: bool = False) -> Seat:
+        """Something will run that takes part: it has its place in the queue from now on, the *first* or the last."""
         with self._lock:
             seat = Seat(-next(self._sequence) - 1)  # no thread yet
             seat.crew = crew
-            self._ready.append(seat)
+            (self._ready.appendleft if first else self._ready.append)(seat)
             return seat
 
-    def begin(self, seat: Seat) -> None:
-        """The calling thread is what was expected. Returns when it may run."""
+    def begin(self, seat: Seat) -> bool:
+        """The calling thread is what was expected. Returns when it may run; False where it is expected no longer."""
         here = threading.get_ident()
         with self._lock:
+            if seat.withdrawn:
+                return False
             self._members.add(here)
             if seat.thread in self._running:  # its turn came before it did
                 self._running.discard(seat.thread)
                 self._running.add(here)
             seat.thread = here
         seat.take_turn()
+        return True
 
-    def forget(self, seat: Seat) -> None:
-        """What was expected does not come."""
+    def withdraw(self, seat: Seat) -> None:
+        """What was expected does not come. Where it has come already, nothing happens."""
         with self._lock:
+            if seat.withdrawn or seat.thread >= 0:
+                return
+            seat.withdrawn = True
             if seat in self._ready:
                 self._ready.remove(seat)
-            else:
+            elif seat.thread in self._running:
+                if seat.crew is not None:
+                    seat.crew.busy -= 1
                 self._leave_turn(seat.thread)
 
     def end(self, seat: Seat) -> None:
@@ -162,22 +174,52 @@ class Turns:
     def hold(self) -> None:
         """The calling thread runs, but is not waited for, and time stands still until :meth:`release`."""
         with self._lock:
-            self._held += 1
+            self._holders.append(threading.get_ident())
             self._leave_turn(threading.get_ident())
 
     def release(self) -> None:
         """End a :meth:`hold`. Returns when it is this thread's turn."""
         seat = Seat(threading.get_ident())
         with self._lock:
-            self._held -= 1
+            if seat.thread in self._holders:  # not so in a forked child, which began anew
+                self._holders.remove(seat.thread)
+            if self._closed:
+                return  # it goes on without us
             self._ready.append(seat)
             self._go_on()
-        seat.take_turn()
+        self._take_turn(seat)
+
+    def _take_turn(self, seat: Seat) -> None:
+        """Block until it is the turn of *seat*, which was parked or is ready. Raises the error that its rest ended with."""
+        try:
+            seat.take_turn()
+        except BaseException:  # Ctrl-C
+            self._interrupted(seat)
+            raise
+        if seat.error is not None:
+            raise seat.error
+
+    def _interrupted(self, seat: Seat) -> None:
+        """The thread of *seat* runs, though it was not its turn."""
+        with self._lock:
+            if seat in self._ready:
+                self._ready.remove(seat)
+            self._running.add(seat.thread)
 
     def running(self) -> list[int]:
         """The threads whose turn it is."""
         with self._lock:
             return [thread for thread in self._running if thread > 0]
+
+    @property
+    def somebody_runs(self) -> bool:
+        """Whether it is anybody's turn, be it one that has not come yet."""
+        return bool(self._running)
+
+    @property
+    def expecting(self) -> bool:
+        """Whether it is the turn of one that has not come yet."""
+        return any(thread < 0 for thread in self._running)
 
     @property
     def stalled(self) -> bool:
