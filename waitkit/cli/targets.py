@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from waitkit.conditions.combined import PassingWatch
 from waitkit.conditions.condition import Condition
-from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
@@ -74,38 +74,7 @@ class Target(Condition[Any]):
         return f"{self.text} ({self.saw})" if self.saw else self.text
 
 
-class _Passing(Watch):
-    """A watch over another one, which it leaves as it is."""
-
-    __slots__ = ("_inner",)
-
-    def __init__(self, inner: Watch) -> None:
-        self._inner = inner
-
-    @property
-    def may_block(self) -> bool:
-        return self._inner.may_block
-
-    def arm(self, wake: Wake) -> None:
-        self._inner.arm(wake)
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        return self._inner.look(now)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def seen(self) -> str:
-        return self._inner.seen()
-
-    def error(self) -> Exception | None:
-        return self._inner.error()
-
-    def explain(self) -> Sequence[str]:
-        return self._inner.explain()
-
-
-class _TargetWatch(_Passing):
+class _TargetWatch(PassingWatch):
     __slots__ = ("_target",)
 
     def __init__(self, inner: Watch, target: Target) -> None:
@@ -135,7 +104,7 @@ class _Gone(Condition[bool]):
         return _GoneWatch(self._there.watch(context))
 
 
-class _GoneWatch(_Passing):
+class _GoneWatch(PassingWatch):
     __slots__ = ("_saw_it",)
 
     def __init__(self, inner: Watch) -> None:

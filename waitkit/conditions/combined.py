@@ -10,7 +10,46 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.waits.wait import Watchable, earliest
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["AllOfWatch", "AnyOfWatch", "HeldForWatch", "NotWatch"]
+__all__ = ["AllOfWatch", "AnyOfWatch", "HeldForWatch", "NotWatch", "PassingWatch"]
+
+
+class PassingWatch(Watch):
+    """A watch over another one, which it leaves as it is; subclasses add to it."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Watch) -> None:
+        self._inner = inner
+
+    @property
+    def may_block(self) -> bool:
+        return self._inner.may_block
+
+    @property
+    def outside(self) -> bool:
+        return self._inner.outside
+
+    @property
+    def calls_user_code(self) -> bool:
+        return self._inner.calls_user_code
+
+    def arm(self, wake: Wake) -> None:
+        self._inner.arm(wake)
+
+    def look(self, now: Nanoseconds) -> Verdict:
+        return self._inner.look(now)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def seen(self) -> str:
+        return self._inner.seen()
+
+    def error(self) -> Exception | None:
+        return self._inner.error()
+
+    def explain(self) -> Sequence[str]:
+        return self._inner.explain()
 
 
 class _Combined(Watch):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from waitkit.conditions.combined import PassingWatch
 from waitkit.conditions.condition import Condition, as_condition
 from waitkit.conditions.sources import describe_callable, describe_value
 from waitkit.engine.background import CannotStart, start_thread
@@ -64,31 +65,16 @@ class Ready(About):
         return _ReadyWatch(watch, self._facts)
 
 
-class _ReadyWatch(Watch):
-    __slots__ = ("_facts", "_inner")
+class _ReadyWatch(PassingWatch):
+    __slots__ = ("_facts",)
     outside = True
 
     def __init__(self, inner: Watch, facts: Callable[[], Sequence[str]]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._facts = facts
 
-    def arm(self, wake: Wake) -> None:
-        self._inner.arm(wake)
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        return self._inner.look(now)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def seen(self) -> str:
-        return self._inner.seen()
-
-    def error(self) -> Exception | None:
-        return self._inner.error()
-
     def explain(self) -> Sequence[str]:
-        return [*self._inner.explain(), *self._facts()]
+        return [*super().explain(), *self._facts()]
 
 
 class _Aside(Watch):
