@@ -212,7 +212,7 @@ def test_tee(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "log"
     with managed_process(program(code), tee=path) as process:
         wait_for(process.exited, LONG)
-    wait_for(lambda: len(path.read_text()) == 35, LONG)
+    wait_for(lambda: len(path.read_text()) == 35, LONG, ignore=FileNotFoundError)
     assert path.read_text().replace("last, without end", "") == "out 0\nout 1\nout 2\n"
     for mode in ("w", "wb"):
         with open(path, mode) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -193,8 +194,8 @@ class Life:
     def kill(self) -> None:
         """Kill everything, and wait for nothing; it is reaped, and what it held given back, when it is gone."""
         self.child.identity.kill_tree()
-        if not hasattr(os, "pidfd_open"):
-            return
+        if sys.is_finalizing() or not hasattr(os, "pidfd_open"):
+            return  # at the end of the interpreter other threads stand still for ever, perhaps with a lock that we would need
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError:  # reaped already
