@@ -322,7 +322,8 @@ def test_ctrl_c_on_the_way_in_and_out():
             if "virtual" not in Path(code.co_filename).parts or code.co_name in ("__enter__", "__exit__", "_put_back"):
                 return trace if code.co_name in ("__enter__", "__exit__", "_put_back") else None
             frame.f_trace_opcodes = True
-            if kind == "opcode" and dis.opname[code.co_code[frame.f_lasti]] != "PUSH_EXC_INFO":
+            # An interpreter that does not tell of bytecodes (3.12.1) tells of lines.
+            if kind in ("opcode", "line") and dis.opname[code.co_code[frame.f_lasti]] != "PUSH_EXC_INFO":
                 count += 1
                 if count == number:
                     sys.settrace(None)
@@ -340,8 +341,8 @@ def test_ctrl_c_on_the_way_in_and_out():
             sys.settrace(outer)
         return False
 
-    points = 0
-    while interrupted_at(points * 7 + 1):
+    points, step = 0, 1 if sys.version_info[:2] == (3, 12) else 7
+    while interrupted_at(points * step + 1):
         points += 1
         assert patched() == before, points
     assert points > 50

@@ -160,8 +160,10 @@ def _look_for_members(root: Root, candidates: list[int] | None) -> tuple[dict[in
         for pid, facts in young.items()
         if (facts.session == root.pid and root.pid and not reused) or (pid == root.pid and not reused)
     }
-    found = _with_marks(root, young, found)
-    return {pid: young[pid] for pid in _with_descendants(young, found) if young[pid].living}, certain
+    found = _with_descendants(young, _with_marks(root, young, found))
+    if listed and not all(pid in found or os.path.exists(f"/proc/{pid}") for pid in young):
+        certain = False  # gone after its facts were read, so its mark could not be
+    return {pid: young[pid] for pid in found if young[pid].living}, certain
 
 
 def _members_by_mark(root: Root, pids: list[int]) -> tuple[dict[int, Facts], bool] | None:
