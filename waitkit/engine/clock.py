@@ -28,7 +28,7 @@ class Place:
     Release and acquire are single C calls, so a wake-up is a token that cannot be lost: it is kept until somebody rests,
     there is at most one, and a signal handler may leave it in the very thread that is about to rest. It is what
     ``threading.Condition`` parks each of its waiters with; the lock and the list that a Condition adds serve many waiters, and
-    here is only ever one (measured: a wake-up takes two thirds of the time, a rest with a time-out six tenths of the processor).
+    here is only ever one (measured: a rest with a time-out takes six tenths of the processor, see docs/design.rst).
     """
 
     __slots__ = ("idle", "purpose", "token")
