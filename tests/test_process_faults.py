@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -202,56 +203,83 @@ def test_dies_during_readiness_with_a_client_waiting() -> None:
     assert "    gone" in str(caught.value)
 
 
-SUPERVISED = """
-import sys
+#: Forks, for each line it reads, a program that supervises a server whose members leave it in three ways. The line is a number
+#: that the program and all that comes from it carry in a limit nobody uses, so that they are told from all others.
+SUPERVISORS = """
+import gc, os, resource, signal, sys
 sys.path[:0] = {path!r}
 from waitkit import Backoff, RestartPolicy, managed_process, output_matches, wait_for
+import waitkit.processes.supervisor
 
-token = sys.argv[1]
-script = f"(env -i setsid sleep 1000.{{token}} &); setsid sleep 2000.{{token}} & echo up; exec sleep 3000.{{token}}"
-policy = RestartPolicy(when="always", backoff=Backoff(base=0, max_delay=0), limit=None)
-while True:
-    with managed_process(["bash", "-c", script], ready=output_matches("up"), restart=policy) as process:
-        process.send_signal(9)
-        wait_for(process.restarts.equals(1))
+def supervise(token):
+    hard = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1]
+    resource.setrlimit(resource.RLIMIT_MSGQUEUE, (token, hard))
+    policy = RestartPolicy(when="always", backoff=Backoff(base=0, max_delay=0), limit=None)
+    script = "(env -i setsid sleep 1000 &); setsid sleep 2000 & echo up; exec sleep 3000"
+    while True:
+        with managed_process(["bash", "-c", script], ready=output_matches("up"), restart=policy) as process:
+            process.send_signal(9)
+            wait_for(process.restarts.equals(1))
+
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        os.close(0)
+        supervise(int(line))
+    print(pid, flush=True)
+    os.waitpid(pid, 0)
 """
+
+_TOKENS = resource.RLIMIT_MSGQUEUE if sys.platform == "linux" else 0
+
+
+def carriers(token: int) -> list[int]:
+    """The living processes that carry a number."""
+    found = []
+    for pid in psutil.pids():
+        try:
+            carried = resource.prlimit(pid, _TOKENS)[0] == token
+        except (ProcessLookupError, PermissionError):
+            continue
+        if carried and (facts := tree.facts_of(pid)) is not None and facts.living:
+            found.append(pid)
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_killed_at_any_point(tmp_path: Path) -> None:
     """A program is killed at 300 random points of the lives of a supervised server: none leaves anything running."""
-    script = tmp_path / "supervised.py"
-    script.write_text(SUPERVISED.format(path=sys.path))
+    script = tmp_path / "supervisors.py"
+    script.write_text(SUPERVISORS.format(path=sys.path))
     chance = random.Random(20)
+    first = 100_000 + 300 * (os.getpid() % 1_000)
 
-    def kill_at(round_and_delay: tuple[int, float]) -> list[str]:
-        number, delay = round_and_delay
-        token = f"{os.getpid()}{number:04}"
-        with subprocess.Popen([sys.executable, script, token], stderr=subprocess.DEVNULL) as running:
-            # The random point is what this test is about: it is waited for, not guessed at.
-            wait_for(after(delay), LONG)
-            running.kill()
-
-        def left() -> list[str]:
-            lines = []
-            for process in psutil.process_iter(["cmdline", "status"]):
-                line = " ".join(process.info["cmdline"] or ())
-                if token in line and process.info["status"] != psutil.STATUS_ZOMBIE:
-                    lines.append(f"{process.pid}: {line}")
-            return lines
-
+    def kill_at(forking: subprocess.Popen[str], token: int, delay: float) -> list[str]:
+        assert forking.stdin is not None and forking.stdout is not None
+        forking.stdin.write(f"{token}\n")
+        forking.stdin.flush()
+        pid = int(forking.stdout.readline())
+        # The random point is what this test is about: it is waited for, not guessed at.
+        wait_for(after(delay), LONG)
+        os.kill(pid, signal.SIGKILL)
         try:
-            wait_for(lambda: not left(), "15s")
+            wait_for(lambda: not carriers(token), "15s")
         except TimeoutError:
-            found = left()
-            for line in found:
-                os.kill(int(line.split(":")[0]), signal.SIGKILL)
-            return [f"killed after {delay} s: {found}"]
+            found = [psutil.Process(left) for left in carriers(token)]
+            told = f"killed after {delay} s: {[(left, left.cmdline()) for left in found]}"
+            for left in found:
+                left.kill()
+            return [told]
         return []
 
-    with ThreadPoolExecutor(4) as pool:
-        rounds = [(number, chance.uniform(0.02, 0.4)) for number in range(300)]
-        leftovers = [line for found in pool.map(kill_at, rounds) for line in found]
+    def kill_many(tokens: range) -> list[str]:
+        command = [sys.executable, str(script)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forking:
+            return [line for token in tokens for line in kill_at(forking, token, chance.uniform(0, 0.15))]
+
+    with ThreadPoolExecutor(6) as pool:
+        parts = pool.map(kill_many, [range(start, start + 50) for start in range(first, first + 300, 50)])
+        leftovers = [line for part in parts for line in part]
     assert leftovers == []
     assert own_children() == []

@@ -133,6 +133,65 @@ def test_number_that_was_given_to_another_process() -> None:
         stranger.wait()
 
 
+FORK_AND_END = """
+import os, sys
+os.read(0, 1)  # told to
+if os.fork() == 0:
+    os.close(0), os.close(1)
+    while True:
+        os.read(2, 1)
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_member_that_forks_and_ends_while_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, *, marked: bool) -> None:
+    """Who was listed, forks and has ended when it is looked at, may have left a child that is not on the list: look again.
+
+    It stays a zombie, as its parent does not reap it: it is there, and yet says nothing of its child.
+    """
+    root = tree.Root(tree.new_mark())
+    reading, writing = os.pipe()
+    before = tree.mark(0, root.mark)
+    assert before is not None
+    member = subprocess.Popen(program(FORK_AND_END), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=reading)
+    tree.mark(0, before)
+    assert member.stdin is not None and member.stdout is not None
+    root.marked = marked
+    listdir = os.listdir
+
+    def list_then_fork(path: str) -> list[str]:
+        found = listdir(path)
+        if path == "/proc" and not member.stdin.closed:
+            member.stdin.close()
+            assert member.stdout.read() == b"ended\n"
+            wait_for(lambda: not is_living(member.pid), LONG)
+        return found
+
+    monkeypatch.setattr(os, "listdir", list_then_fork)
+    with member.stdout:
+        killed = tree.kill_members(root)
+    os.close(reading)
+    os.close(writing)  # ends the child, should it have got away
+    assert member.wait() == 0
+    assert len(killed) == 1 and member.pid not in killed
+
+
+def test_process_whose_first_thread_has_ended() -> None:
+    """A process goes on when its first thread ends, though the system then calls it a zombie; it is ended like any other."""
+    code = """
+        import ctypes, signal, threading
+        threading.Thread(target=lambda: (print("on", flush=True), signal.sigwait([signal.SIGUSR1]))).start()
+        ctypes.CDLL(None).pthread_exit(None)
+    """
+    with managed_process([sys.executable, "-c", textwrap.dedent(code)], stop_signal=signal.SIGUSR2) as process:
+        process.wait_for_output("on", LONG)
+        wait_for(lambda: "Z" in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2], LONG)
+        assert is_living(process.pid)
+        assert process.pid in tree.members(process._started().child.identity.guarded.root)
+    assert process.exit_code == -signal.SIGUSR2
+
+
 def test_tree_in_a_tree() -> None:
     """A member that manages processes of its own goes with all of them, those that left included."""
     code = f"""

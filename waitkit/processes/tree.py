@@ -34,7 +34,10 @@ _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
 class Facts:
-    """What the system tells of a process. *start* is in clock ticks since the boot: with the pid it is its identity."""
+    """What the system tells of a process. *start* is in clock ticks since the boot: with the pid it is its identity.
+
+    Not *living* is one that has ended and was not reaped yet: it forks no more, but may have done so a moment ago.
+    """
 
     __slots__ = ("living", "parent", "session", "start")
 
@@ -96,7 +99,9 @@ def facts_of(pid: int) -> Facts | None:
     fields = text[text.rfind(b")") + 2 :].split()  # the name before it may hold blanks and brackets
     if len(fields) < 20:
         return None
-    return Facts(int(fields[1]), int(fields[3]), int(fields[19]), living=fields[0] not in (b"Z", b"X"))
+    # The state is that of the first thread: where that one has ended and others run on, the process lives.
+    living = fields[0] not in (b"Z", b"X") or int(fields[17]) > 1
+    return Facts(int(fields[1]), int(fields[3]), int(fields[19]), living=living)
 
 
 def _read(path: str) -> bytes:
@@ -128,11 +133,11 @@ def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]
         root: where it begins.
         candidates: who else may be a member, where that is known; otherwise all processes are looked at.
     """
-    return _look_for_members(root, candidates)[0]
+    return {pid: facts for pid, facts in _look_for_members(root, candidates)[0].items() if facts.living}
 
 
 def _look_for_members(root: Root, candidates: list[int] | None) -> tuple[dict[int, Facts], bool]:
-    """The members, and whether that is certain.
+    """The members, those that have ended and were not reaped among them, and whether that is certain.
 
     It is not where somebody who was on the list was gone when we came to him: he may have forked a member first, who got
     his number after the list was made.
@@ -163,16 +168,14 @@ def _look_for_members(root: Root, candidates: list[int] | None) -> tuple[dict[in
     found = _with_descendants(young, _with_marks(root, young, found))
     if listed and not all(pid in found or os.path.exists(f"/proc/{pid}") for pid in young):
         certain = False  # gone after its facts were read, so its mark could not be
-    return {pid: young[pid] for pid in found if young[pid].living}, certain
+    return {pid: young[pid] for pid in found}, certain
 
 
 def _members_by_mark(root: Root, pids: list[int]) -> tuple[dict[int, Facts], bool] | None:
     """The same by two cheap questions to each process, and one to each member; ``None`` where the kernel lists no children."""
     marks = {pid: mark_of(pid) for pid in pids}
-    reused = marks.get(root.pid, root.mark) != root.mark
-    found = {
-        pid for pid, number in marks.items() if number == root.mark or (not reused and _session_of(pid) == root.pid)
-    }
+    session = root.pid if root.pid and marks.get(root.pid, root.mark) == root.mark else None  # 0 is the kernel's own
+    found = {pid for pid, number in marks.items() if number == root.mark or _session_of(pid) == session}
     inner = {marks[pid] for pid in found} - {0, root.mark, mark_of(os.getpid())}
     found |= {pid for pid, number in marks.items() if number in inner}
     unasked = set(found)
@@ -184,14 +187,14 @@ def _members_by_mark(root: Root, pids: list[int]) -> tuple[dict[int, Facts], boo
         found |= children
     known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
     certain = len(known) == len(found) and all(marks[pid] or os.path.exists(f"/proc/{pid}") for pid in pids)
-    return {pid: facts for pid, facts in known.items() if facts.living and pid != os.getpid() and pid > 1}, certain
+    return {pid: facts for pid, facts in known.items() if pid != os.getpid() and pid > 1}, certain
 
 
 def _session_of(pid: int) -> int:
     try:
         return os.getsid(pid)
     except OSError:  # gone; not ours to know
-        return 0
+        return -1
 
 
 def _children_of(pid: int) -> set[int] | None:
@@ -257,18 +260,24 @@ def kill_members(root: Root, candidates: list[int] | None = None) -> dict[int, F
         Whom it has killed; they may take a moment to be gone.
     """
     killed: dict[int, Facts] = {}
+    #: those who fork no more from before the list was made on: they had ended, or were killed (by pid: their start)
+    barren: dict[int, int] = {}
+    if root.pid and (facts := facts_of(root.pid)) is not None and not facts.living:
+        barren[root.pid] = facts.start
     for _ in range(_MOST_PASSES):
-        # Who forks while we go through the list has a child we have not seen: go on until nobody is new, and nobody was
-        # gone before we came to him.
         found, certain = _look_for_members(root, candidates)
         for pid, facts in found.items():
-            _kill(pid, facts)
+            if facts.living:
+                _kill(pid, facts)
+                killed[pid] = facts
         if candidates is not None:
             certain = last_pid() == (candidates[-1] if candidates else root.pid)
             candidates = None
-        if certain and all(pid in killed and killed[pid].start == facts.start for pid, facts in found.items()):
+        # Who forks while we go through the list has a child that we have not seen, even if he has ended before we came to
+        # him: go on until nobody is new, and nobody was gone.
+        if certain and all(barren.get(pid) == facts.start for pid, facts in found.items()):
             break
-        killed.update(found)
+        barren.update((pid, facts.start) for pid, facts in found.items())
     return killed
 
 
