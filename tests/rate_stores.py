@@ -35,6 +35,9 @@ class SqliteStore(Store):
         with self._transaction("init") as database:
             database.execute("CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY, state TEXT)")
 
+    def __reduce__(self):
+        return SqliteStore, (self.path, self.offset)
+
     @contextmanager
     def _transaction(self, name: str):
         self.trips.append(name)

@@ -19,9 +19,11 @@ from waitkit import (
     RateLimiter,
     WaitTimeout,
     fail_after,
+    path_exists,
     polls_every,
     rate_limited,
     retry_backoff,
+    wait_for,
     waits_for,
 )
 
@@ -300,13 +302,79 @@ def test_copies(decorate):
     assert copy.deepcopy(type(it).inner_static)(1) == 1
 
 
-def test_what_has_no_name_is_not_pickled(decorate):
-    """What cannot be found by its name is refused by pickle, in words."""
-    for thing in (functools.partial(plain, 1), Adds(1)):
-        with pytest.raises(TypeError, match="it has no name by which another process could find it decorated"):
-            pickle.dumps(decorate(thing))
-    with pytest.raises((pickle.PicklingError, AttributeError)):
-        pickle.dumps(decorate(lambda: 1))
+BY_VALUE = {
+    "retry_backoff": retry_backoff(on=OSError, attempts=2, base=0, ready=path_exists("/")),
+    "waits_for": waits_for(path_exists("/"), timeout="1h"),
+    "polls_every": polls_every("1h", error_interval="2h"),
+}
+
+
+def times_two(number: int) -> int:
+    """Pickle finds this one, and not what decorates it, by its name."""
+    return 2 * number
+
+
+@pytest.mark.parametrize("name", BY_VALUE)
+def test_what_is_not_found_by_its_name_is_pickled_by_value(name):
+    """A partial, an object, a bound method and a function of another name take their decorator along, where they can go."""
+    decorate = BY_VALUE[name]
+    things = [functools.partial(times_two, 4), functools.partial(Adds(4), 4), functools.partial(Adds(4).__call__, 4)]
+    for thing in things:
+        copied = pickle.loads(pickle.dumps(decorate(thing)))
+        assert copied() == 8
+        assert type(copied) is type(decorate(thing))
+    for thing in (times_two, Adds(4), Adds(4).__call__):
+        assert pickle.loads(pickle.dumps(decorate(thing)))(4) == 8
+    assert pickle.loads(pickle.dumps(decorate(len)))("four") == 4
+    awaited = pickle.loads(pickle.dumps(decorate(functools.partial(AddsAsync(2), 5))))
+    assert asyncio.run(awaited()) == 7
+    assert pickle.loads(pickle.dumps(decorate(decorate(times_two))))(4) == 8
+
+
+def test_a_pickled_retry_retries():
+    """What was given to the decorator is in force on the other side."""
+    FAILURES[:] = [OSError("once")]
+    copied = pickle.loads(
+        pickle.dumps(retry_backoff(on=OSError, attempts=2, base=0)(functools.partial(fails_at_first, 3)))
+    )
+    assert copied() == 3
+    FAILURES[:] = [OSError("once"), OSError("twice")]
+    with pytest.raises(OSError, match="twice"):
+        copied()
+
+
+FAILURES: list[Exception] = []
+
+
+def fails_at_first(number: int) -> int:
+    if FAILURES:
+        raise FAILURES.pop(0)
+    return number
+
+
+def test_a_pickled_poller_is_started_anew():
+    """Pollers stay where they run; the definition goes along."""
+    polled = polls_every("1h")(functools.partial(times_two, 1))
+    polled.start()
+    try:
+        copied = pickle.loads(pickle.dumps(polled))
+        assert copied.poller is None
+        with copied.polling() as poller:
+            wait_for(poller.has_run(), LIMIT)
+    finally:
+        polled.stop()
+
+
+def test_what_cannot_be_pickled():
+    """A limit of this process does not become two, and what the plain one cannot do the decorated one cannot either."""
+    for limited in (rate_limited("5/s")(functools.partial(times_two, 1)), rate_limited("5/s", key=abs)(Adds(1))):
+        with pytest.raises(
+            TypeError, match="it keeps its state in this process, and a copy of it would allow as much again"
+        ):
+            pickle.dumps(limited)
+    for decorate in DECORATORS.values():
+        with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+            pickle.dumps(decorate(lambda: 1))
 
 
 @pytest.mark.parametrize("form", ["plain", "coroutine"])

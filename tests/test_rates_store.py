@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import pickle
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import pytest
 from rate_stores import SqliteStore
@@ -286,3 +288,17 @@ def test_no_store():
     """What is no store is refused."""
     with pytest.raises(TypeError, match=r"store='redis://' is no waitkit\.rates\.store\.Store"):
         RateLimiter("1/s", store="redis://")
+
+
+def test_a_limiter_with_a_shared_store_travels(tmp_path):
+    """Pickled, it is another limiter on the same store; so is what it decorates."""
+    limiter = RateLimiter("2/h", burst=2, name="shared", store=SqliteStore(tmp_path / "state"))
+    copied = pickle.loads(pickle.dumps(limiter))
+    limited = pickle.loads(pickle.dumps(rate_limited(copied, timeout=0)(partial(abs, -3))))
+    assert copied.name == "shared"
+    assert copied.rates == limiter.rates
+    limiter.acquire()
+    assert limited() == 3
+    assert not limiter.try_acquire()
+    with pytest.raises(RateLimitExceeded):
+        limited()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from waitkit.conditions.condition import as_condition
+from waitkit.conditions.condition import Condition, as_condition
 from waitkit.decorators.wrapping import wrap
-from waitkit.ground.durations import Duration, to_optional_nanoseconds
+from waitkit.ground.durations import Duration, Nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
 from waitkit.waits.drivers import block, wait_in_loop
 from waitkit.waits.wait import Wait
@@ -15,6 +15,21 @@ from waitkit.waits.wait import Wait
 __all__ = ["waits_for"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _Gate(NamedTuple):
+    """What each call waits for."""
+
+    condition: Condition[Any]
+    limit: Nanoseconds | DefaultTimeout | None
+
+    def call(self, function: Callable[..., Any], _instance: object, args: Any, kwargs: Any) -> Any:
+        block(Wait(self.condition, self.limit))
+        return function(*args, **kwargs)
+
+    async def call_async(self, function: Callable[..., Any], _instance: object, args: Any, kwargs: Any) -> Any:
+        await wait_in_loop(Wait(self.condition, self.limit))
+        return await function(*args, **kwargs)
 
 
 def waits_for(condition: object, *, timeout: Duration | DefaultTimeout | None = DEFAULT) -> Callable[[F], F]:
@@ -32,20 +47,13 @@ def waits_for(condition: object, *, timeout: Duration | DefaultTimeout | None = 
     Raises:
         TypeError, ValueError: an argument cannot be what it should be, or (when decorating) a generator function is decorated.
     """
-    awaited = as_condition(condition)
-    limit = DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout")
-
-    def plain(function: Callable[..., Any], _instance: object, args: Any, kwargs: Any) -> Any:
-        block(Wait(awaited, limit))
-        return function(*args, **kwargs)
-
-    async def coroutine(function: Callable[..., Any], _instance: object, args: Any, kwargs: Any) -> Any:
-        await wait_in_loop(Wait(awaited, limit))
-        return await function(*args, **kwargs)
+    gate = _Gate(
+        as_condition(condition), DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout")
+    )
 
     def decorate(function: F) -> F:
         return wrap(  # type: ignore[no-any-return]
-            function, "waits_for", plain, coroutine, instead="Write wait_for(...) as its first line instead."
+            function, "waits_for", gate.call, gate.call_async, instead="Write wait_for(...) as its first line instead."
         )
 
     return decorate

@@ -1,7 +1,7 @@
 """Wrapping callables: functions, methods, class- and staticmethods in either order, coroutines, partials, objects.
 
 ``wrapt`` keeps name, signature and binding right. On top of it come the choice between sync and async, made once, and
-pickling by name, which wrapt refuses.
+pickling, which wrapt refuses.
 """
 
 from __future__ import annotations
@@ -44,18 +44,23 @@ class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
 
 
 class FunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
-    """A wrapped function; it pickles by name where the plain function does, and its copies are itself, as those of functions."""
+    """A wrapped function; its copies are itself, as those of functions.
+
+    It pickles by name where it is found by its name, as a plain function does. Where it is not (a partial, an object, a function
+    that was decorated under another name), what it wraps is pickled, and what the decorator was given.
+    """
 
     __bound_function_wrapper__ = BoundWrapper
 
     def __reduce_ex__(self, protocol: object) -> Any:
-        name = getattr(self.__wrapped__, "__qualname__", None)
-        if name is None:
-            raise TypeError(
-                f"cannot pickle {describe_callable(self.__wrapped__)} with a decorator on it: it has no name by which another "
-                "process could find it decorated. Decorate a function that calls it"
-            )
-        return str(name)
+        module, name = getattr(self.__wrapped__, "__module__", None), getattr(self.__wrapped__, "__qualname__", None)
+        if isinstance(module, str) and isinstance(name, str):
+            try:
+                if _by_name(module, name) is self:
+                    return name
+            except (AttributeError, ImportError):
+                pass  # a function inside of another one, say: pickle tells that of what is wrapped
+        return type(self), (self.__wrapped__, self._self_wrapper)
 
     def __copy__(self) -> Self:
         return self

@@ -32,6 +32,9 @@ class Definition:
         # By id: instances need not be hashable. A poller that runs keeps its instance alive, so no other has its id.
         self._pollers: dict[int, Poller] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Definition, (self._plan,)  # what runs stays where it runs
+
     def make(self, call: Callable[..., Any], args: Any, kwargs: Any) -> Poller:
         """A poller of *call* with these arguments."""
         check_call(call, args, kwargs)
@@ -167,6 +170,14 @@ else:
         """A function with pollers: what :func:`waitkit.polls_every` makes of it."""
 
         __bound_function_wrapper__ = _BoundPolledFunction
+
+        def __init__(self, function, wrapper, definition=None):
+            super().__init__(function, wrapper)
+            self._self_definition = definition
+
+        def __reduce_ex__(self, protocol):
+            reduced = super().__reduce_ex__(protocol)
+            return reduced if isinstance(reduced, str) else (reduced[0], (*reduced[1], self._self_definition))
 
         @property
         def _definition(self):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+import attrs
+
 from waitkit.decorators.wrapping import wrap
 from waitkit.ground.durations import Duration, to_optional_nanoseconds
 from waitkit.policies.gcra import Rate
@@ -14,6 +16,30 @@ from waitkit.rates.limiter import RateLimiter, check_tokens
 __all__ = ["rate_limited"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@attrs.frozen
+class _Limit:
+    """What each call keeps to."""
+
+    only: RateLimiter
+    tokens: int
+    timeout: Duration | None
+    key: Callable[..., Hashable] | None
+    limiters: KeyedLimiters | None
+
+    def call(self, function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
+        self._limiter(instance, args, kwargs).acquire(self.tokens, self.timeout)
+        return function(*args, **kwargs)
+
+    async def call_async(self, function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
+        await self._limiter(instance, args, kwargs).acquire_async(self.tokens, self.timeout)
+        return await function(*args, **kwargs)
+
+    def _limiter(self, instance: object, args: Any, kwargs: Any) -> RateLimiter:
+        if self.key is None or self.limiters is None:
+            return self.only
+        return self.limiters.of(self.key(*args, **kwargs) if instance is None else self.key(instance, *args, **kwargs))
 
 
 def rate_limited(
@@ -55,25 +81,17 @@ def rate_limited(
     make = _maker(rates, burst, keyed=key is not None)
     limiters = KeyedLimiters(make, max_keys)
     only = make()
+    limit = _Limit(only, tokens, timeout, key, None if key is None else limiters)
     if any(tokens > rate.burst for rate in only.rates):
         raise ValueError(f"tokens={tokens} exceeds the burst, so that no call could ever be made: {only.name}")
 
-    def limiter_for(instance: object, args: Any, kwargs: Any) -> RateLimiter:
-        if key is None:
-            return only
-        return limiters.of(key(*args, **kwargs) if instance is None else key(instance, *args, **kwargs))
-
-    def plain(function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
-        limiter_for(instance, args, kwargs).acquire(tokens, timeout)
-        return function(*args, **kwargs)
-
-    async def coroutine(function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
-        await limiter_for(instance, args, kwargs).acquire_async(tokens, timeout)
-        return await function(*args, **kwargs)
-
     def decorate(function: F) -> F:
         return wrap(  # type: ignore[no-any-return]
-            function, "rate_limited", plain, coroutine, instead="Write limiter.acquire() inside of it instead."
+            function,
+            "rate_limited",
+            limit.call,
+            limit.call_async,
+            instead="Write limiter.acquire() inside of it instead.",
         )
 
     return decorate

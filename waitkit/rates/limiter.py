@@ -55,6 +55,14 @@ class RateLimiter:
         self._store.open(read)
         self._queue = TurnQueue(self._store, self._name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if isinstance(self._store, InProcessStore):
+            raise TypeError(
+                f"cannot pickle the {self._name}: it keeps its state in this process, and a copy of it would allow as much "
+                "again. Make one there; or give it a store= that processes share"
+            )
+        return _with_store, (self.rates, self._name, self._store)
+
     @property
     def name(self) -> str:
         """What it is called."""
@@ -199,6 +207,10 @@ class RateLimiter:
 
 
 RateLimiter.__module__ = "waitkit"
+
+
+def _with_store(rates: tuple[Rate, ...], name: str, store: Store) -> RateLimiter:
+    return RateLimiter(*rates, name=name, store=store)
 
 
 def check_tokens(tokens: Any) -> None:
