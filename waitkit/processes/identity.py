@@ -66,7 +66,7 @@ class Identity:
             self.send(KILL)
             _kill_session(self.pid)
             return {}
-        return tree.kill_members(self.guarded.root, self._candidates())
+        return tree.kill_members(self.guarded.root, self._candidates)
 
     def close(self) -> None:
         """Its tree is gone."""

@@ -15,6 +15,10 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # as of typing, which is not imported
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 try:
     import resource
 except ImportError:  # Windows
@@ -253,8 +257,12 @@ def _quietly(send: object, target: int) -> None:
         pass  # it has ended meanwhile; it became another user's, which is not ours to end
 
 
-def kill_members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]:
+def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = None) -> dict[int, Facts]:
     """Kill all members of a tree, those they fork meanwhile included.
+
+    Args:
+        root: where it begins.
+        who_else: tells who was started after the root, where that is known: nobody else need be looked at first.
 
     Returns:
         Whom it has killed; they may take a moment to be gone.
@@ -262,8 +270,12 @@ def kill_members(root: Root, candidates: list[int] | None = None) -> dict[int, F
     killed: dict[int, Facts] = {}
     #: those who fork no more from before the list was made on: they had ended, or were killed (by pid: their start)
     barren: dict[int, int] = {}
-    if root.pid and (facts := facts_of(root.pid)) is not None and not facts.living:
+    facts = facts_of(root.pid) if root.pid else None
+    if facts is not None and not facts.living:
         barren[root.pid] = facts.start
+    candidates = None if who_else is None else who_else()
+    if candidates == [] and (facts is None or not facts.living):
+        return killed  # it had ended, and nobody was started since it was
     for _ in range(_MOST_PASSES):
         found, certain = _look_for_members(root, candidates)
         for pid, facts in found.items():
