@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 import threading
 
@@ -11,7 +13,7 @@ import psutil
 import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, program  # noqa: F401
 
-from waitkit import WaitFailed, managed_process, wait_for
+from waitkit import WaitFailed, managed_process, output_matches, wait_for
 from waitkit.engine.descriptors import watch_descriptor
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -161,3 +163,41 @@ def test_standard_input_is_empty() -> None:
     """A program that reads its standard input finds the end of it, not our terminal."""
     with managed_process(["cat"]) as process:
         assert wait_for(process.exited, LONG).code == 0
+
+
+def test_output_awaited_in_a_loop() -> None:
+    """A task waits for output while its loop goes on, is woken by it, and hears of the end of the process."""
+
+    async def main() -> None:
+        async with managed_process(["sh", "-c", "echo one; exec sleep 1000"]) as process:
+            assert (await process.wait_for_output_async("o(.)e", LONG))[1] == "n"
+            other = asyncio.ensure_future(process.wait_for_output_async("two", None))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not other.done()
+            process.send_signal(9)
+            with pytest.raises(
+                WaitFailed, match="to write what matches 'two', as first came sh.*waited at .*test_process_output.py"
+            ):
+                await other
+        with pytest.raises(TypeError, match="pattern"):
+            await process.wait_for_output_async(3)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+
+
+def test_started_stopped_and_restarted_in_a_loop() -> None:
+    """The twins of start, stop and restart do the same without blocking the loop."""
+
+    async def main() -> None:
+        process = managed_process(["sh", "-c", "echo up; exec sleep 1000"], ready=output_matches("up"))
+        assert await process.stop_async() is None
+        assert await process.start_async() is process
+        first = process.pid
+        assert await process.restart_async() is process
+        assert process.pid != first
+        with pytest.raises(RuntimeError, match="is running already"):
+            await process.start_async()
+        assert await process.stop_async() == -signal.SIGTERM
+
+    asyncio.run(main())

@@ -7,22 +7,22 @@ import os
 import re
 import warnings
 import weakref
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.own import Event, Value
 from waitkit.conditions.processes import ProcessExit
-from waitkit.ground.durations import Duration, to_optional_nanoseconds
-from waitkit.ground.errors import WaitFailed
+from waitkit.ground.callers import calling_line
+from waitkit.ground.durations import Duration
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
 from waitkit.processes.life import Life, Plan
-from waitkit.processes.matching import output_matches
+from waitkit.processes.matching import writing
 from waitkit.processes.output import Output, StreamName
-from waitkit.processes.readiness import About, resolve
+from waitkit.processes.readiness import resolve
 from waitkit.processes.signals_held import SignalsHeld
-from waitkit.waits.drivers import Flow, block, drive, drive_in_loop
-from waitkit.waits.wait import Wait
+from waitkit.waits.drivers import Flow, drive, drive_in_loop
 
 if TYPE_CHECKING:
     from waitkit.processes.statistics import Statistics
@@ -128,21 +128,17 @@ class ManagedProcess:
             Cancelled: a scope around was cancelled, or its deadline came.
             TypeError, ValueError: an argument cannot be what it should be.
         """
-        life = self._started()
-        limit = DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout")
-        about = About(output_matches(pattern, stream), life).described(f"{self} to write what matches {pattern!r}")
-        try:
-            match: re.Match[str] = block(Wait(about, limit, unless=life.exited))
-        except WaitFailed:
-            # Its last words may have come between the look at its output and the look at its end.
-            try:
-                match = block(Wait(about, 0))
-            except TimeoutError:
-                pass
-            else:
-                return match
-            raise
-        return match
+        return drive(writing(self._started(), pattern, timeout, stream))
+
+    def wait_for_output_async(
+        self,
+        pattern: str | re.Pattern[str],
+        timeout: Duration | DefaultTimeout | None = DEFAULT,
+        *,
+        stream: StreamName | None = None,
+    ) -> Coroutine[Any, Any, re.Match[str]]:
+        """As :meth:`wait_for_output`, without blocking the event loop."""
+        return drive_in_loop(writing(self._started(), pattern, timeout, stream, calling_line()))
 
     def start(self) -> ManagedProcess:
         """Start it, and return when it is ready.
@@ -176,6 +172,20 @@ class ManagedProcess:
     def restart(self) -> ManagedProcess:
         """Stop it, start it again, and return when it is ready: as :meth:`stop` and :meth:`start` do."""
         drive(self._restarting())
+        return self
+
+    async def start_async(self) -> ManagedProcess:
+        """As :meth:`start`, without blocking the event loop."""
+        await drive_in_loop(self._starting())
+        return self
+
+    async def stop_async(self) -> int | None:
+        """As :meth:`stop`, without blocking the event loop."""
+        return await drive_in_loop(self._stopping())
+
+    async def restart_async(self) -> ManagedProcess:
+        """As :meth:`restart`, without blocking the event loop."""
+        await drive_in_loop(self._restarting())
         return self
 
     # The flows, for whoever drives them.
@@ -262,13 +272,13 @@ class ManagedProcess:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        await drive_in_loop(self._starting())
+        await self.start_async()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await drive_in_loop(self._stopping())
+        await self.stop_async()
 
     def __del__(self) -> None:
         life = getattr(self, "_life", None)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.sources import describe_value
 from waitkit.engine.signals import Wake
-from waitkit.ground.durations import Nanoseconds
+from waitkit.ground.callers import Caller
+from waitkit.ground.durations import Duration, Nanoseconds, to_optional_nanoseconds
+from waitkit.ground.errors import WaitFailed
+from waitkit.ground.settings import DEFAULT, DefaultTimeout
 from waitkit.processes.output import Stream, StreamName
+from waitkit.processes.readiness import About
 from waitkit.processes.subjects import Subject, subject_of
+from waitkit.waits.drivers import Flow
+from waitkit.waits.wait import Wait
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
-__all__ = ["output_matches"]
+if TYPE_CHECKING:
+    from waitkit.processes.life import Life
+
+__all__ = ["output_matches", "writing"]
 
 
 class _OutputMatches(Condition["re.Match[str]"]):
@@ -110,3 +119,27 @@ def check_pattern(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"pattern={pattern!r} is no regular expression: {error}") from None
+
+
+def writing(
+    life: Life,
+    pattern: str | re.Pattern[str],
+    timeout: Duration | DefaultTimeout | None,
+    stream: StreamName | None,
+    caller: Caller | None = None,
+) -> Flow[re.Match[str]]:
+    """Wait until a process has written what matches; its end ends that."""
+    limit = DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout")
+    about = About(output_matches(pattern, stream), life).described(f"{life.name} to write what matches {pattern!r}")
+    try:
+        match: re.Match[str] = yield Wait(about, limit, unless=life.exited, caller=caller)
+    except WaitFailed:
+        # Its last words may have come between the look at its output and the look at its end.
+        try:
+            match = yield Wait(about, 0)
+        except TimeoutError:
+            pass
+        else:
+            return match
+        raise
+    return match
