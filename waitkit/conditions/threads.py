@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from waitkit.conditions.condition import Condition
@@ -104,8 +105,12 @@ class EventSet(Condition[bool]):
         return f"{_named(self.event)} to be set"
 
     def watch(self, context: Context) -> Watch:
-        hook = getattr(self.event, "_cond", None)
-        return _LevelWatch(context, (hook,), self.event.is_set, falls_silently=True)
+        event = self.event
+        hook = getattr(event, "_cond", None)
+        # What is_set() of the standard library does, without the call of a Python function on the way of a wake-up.
+        plain = type(event).is_set is threading.Event.is_set and hasattr(event, "_flag")
+        judge = partial(getattr, event, "_flag") if plain else event.is_set
+        return _LevelWatch(context, (hook,), judge, falls_silently=True)
 
 
 class SharedEventSet(Condition[bool]):

@@ -41,6 +41,11 @@ class Place:
         #: its thread has nothing to do, and would end after a while: no reason for time to pass
         self.idle = False
 
+    def renew(self) -> None:
+        """In a forked child: nobody knows in what state the fork has found the lock."""
+        self.token._at_fork_reinit()  # type: ignore[attr-defined]
+        self.token.acquire()
+
 
 class Clock(Protocol):
     """Where all time in waitkit comes from."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
 from waitkit.engine import forks
 from waitkit.engine.clock import Place, current_clock
 from waitkit.ground.durations import Nanoseconds
@@ -10,7 +14,7 @@ __all__ = ["Parker"]
 
 
 class Parker:
-    """The parking place of one waiter: :meth:`park` rests, :meth:`unpark` ends the rest, from anywhere.
+    """The parking place of one waiter: :meth:`park` rests, :attr:`unpark` ends the rest, from anywhere.
 
     A wake-up is kept: ``unpark`` before ``park`` makes the park return at once. Wake-ups do not add up.
 
@@ -18,38 +22,40 @@ class Parker:
         purpose: what its thread waits for, where a clock has to explain why time stands still.
     """
 
-    __slots__ = ("_generation", "_notify", "_rest", "place")
+    __slots__ = ("generation", "place", "rest", "unpark")
 
     def __init__(self, purpose: object = None) -> None:
         clock = current_clock()
-        self._rest = clock.rest
-        self._notify = clock.notify
-        self.place = Place(purpose)
-        self._generation = forks.current
+        self.place: Final = Place(purpose)
+        #: as :meth:`park`, for who has asked :meth:`renew` himself: one Python function less on the way of a wake-up
+        self.rest: Final[Callable[[Nanoseconds | None], bool]] = partial(clock.rest, self.place)
+        #: wakes the thread parked here, or has its next park return at once
+        self.unpark: Final[Callable[[], None]] = partial(clock.notify, self.place)
+        self.generation = forks.current
 
     def park(self, until: Nanoseconds | None) -> bool:
-        """Rest until :meth:`unpark`, or until the instant *until* (``None``: only until unpark).
+        """Rest until :attr:`unpark`, or until the instant *until* (``None``: only until unpark).
 
         It may return early, so call it in a loop that looks at what it waits for.
 
         Returns:
             Whether it is time to look, whatever the clock says: somebody called unpark, or may have.
         """
-        if self._generation != forks.current:
-            # The process forked since the last look. Wake-ups meant for us may have gone to the parent's copy:
-            # have the caller look again before it rests.
-            self.place = Place(self.place.purpose)
-            self._generation = forks.current
+        if self.generation != forks.current:
+            self.renew()
             return True
-        return self._rest(self.place, until)
+        return self.rest(until)
+
+    def renew(self) -> None:
+        """To be called in a forked child, where :attr:`generation` is an old one. Have the caller look again before it rests.
+
+        Wake-ups meant for us may have gone to the parent's copy.
+        """
+        self.place.renew()
+        self.generation = forks.current
 
     def linger(self, until: Nanoseconds) -> None:
         """As :meth:`park`, for a thread of waitkit's own that has nothing to do: a virtual clock lets no time pass for it."""
         self.place.idle = True
         self.park(until)
         self.place.idle = False
-
-    def unpark(self) -> None:
-        """Wake the thread parked here, or have its next park return at once."""
-        if self._generation == forks.current:  # else its thread stayed in the parent
-            self._notify(self.place)

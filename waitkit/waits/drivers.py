@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from waitkit.engine import forks
 from waitkit.engine.parking import Parker
 from waitkit.engine.timers import call_at
 from waitkit.waits.wait import Wait
@@ -42,10 +43,14 @@ def _park_between_looks(wait: Wait) -> None:
     # Not in block(): CPython has no handler for the bytecode that goes back to the head of a loop, though Ctrl-C comes
     # there; within a function that is called under "try" it does no harm.
     parker = Parker(wait)
+    rest = parker.rest
     try:
         wait.arm(parker.unpark)
         while not wait.look():
-            while not parker.park(wait.due) and wait.reports and wait.only_reports():
+            if parker.generation != forks.current:  # the look has forked
+                parker.renew()
+                continue
+            while not rest(wait.due) and wait.reports and wait.only_reports():
                 pass
     finally:
         parker.place.purpose = (
