@@ -81,8 +81,12 @@ class SystemClock:
             return place.token.acquire()
         # A wait longer than threading.TIMEOUT_MAX (292 years; 49 days on Windows) is taken in slices: it comes back early and
         # its caller rests again.
-        timeout = min((until - time.monotonic_ns()) / SECOND, threading.TIMEOUT_MAX)
-        return place.token.acquire(True, timeout) if timeout > 0 else place.token.acquire(False)
+        timeout = (until - time.monotonic_ns()) / SECOND
+        if timeout <= 0:
+            return place.token.acquire(False)
+        if timeout > threading.TIMEOUT_MAX:  # not min(), as for the gaps of looks
+            timeout = threading.TIMEOUT_MAX
+        return place.token.acquire(True, timeout)
 
     @staticmethod
     def notify(place: Place) -> None:
