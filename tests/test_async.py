@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 
 import pytest
@@ -140,10 +139,6 @@ def test_consistently_in_a_loop():
     asyncio.run(main())
 
 
-@pytest.mark.xfail(
-    sys.version_info[:2] == (3, 12),
-    reason="a task's deadline needs the timers' thread, and 3.12 starts none in exit handlers",
-)
 def test_awaiting_in_an_exit_handler():
     """An event loop run by an exit handler can wait with a deadline, though no thread can be started any more."""
     done = python("""

@@ -13,7 +13,7 @@ from waitkit.engine.parking import Parker
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 
-__all__ = ["Timer", "Timers", "call_at", "use_timers"]
+__all__ = ["Timer", "Timers", "call_at", "current_timers", "use_timers"]
 
 
 class Timer:
@@ -137,6 +137,11 @@ _timers = Timers()
 def call_at(due: Nanoseconds, callback: Wake) -> Timer:
     """As :meth:`Timers.call_at`, on the timers of this process."""
     return _timers.call_at(due, callback)
+
+
+def current_timers() -> Timers:
+    """The timers of this process, for who stays with them whatever is used later."""
+    return _timers
 
 
 def use_timers(timers: Timers) -> Timers:

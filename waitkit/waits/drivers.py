@@ -8,8 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from waitkit.engine import forks
+from waitkit.engine.clock import SystemClock, current_clock
 from waitkit.engine.parking import Parker
-from waitkit.engine.timers import call_at
+from waitkit.engine.timers import Timer, current_timers
+from waitkit.ground.durations import MICROSECOND, SECOND, Nanoseconds
 from waitkit.waits.wait import Wait
 
 if TYPE_CHECKING:
@@ -152,16 +154,18 @@ def _retrieve(look: asyncio.Future[bool], close: Callable[[], None]) -> None:
 class _LoopParker:
     """What :class:`Parker` is to a thread, for a task: ``unpark`` may be called from any thread."""
 
-    __slots__ = ("_future", "_loop", "_woken")
+    __slots__ = ("_clock", "_future", "_loop", "_timers", "_woken")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._clock = current_clock()
+        self._timers = current_timers()
         self._woken = False
         self._future: asyncio.Future[None] | None = None
 
     async def park(self, wait: Wait) -> bool:
         until = wait.due
-        timer = None if until is None else call_at(until, self._time_has_come)
+        timer = None if until is None else self._call_at(until)
         _in_loops[wait] = self._loop
         try:
             if not self._woken:
@@ -174,6 +178,16 @@ class _LoopParker:
             self._future = None
             if timer is not None:
                 timer.cancel()
+
+    def _call_at(self, until: Nanoseconds) -> Timer | asyncio.TimerHandle:
+        """Have the rest end then: by a timer of the loop, which needs no thread, where its time is that of the wait."""
+        clock = self._clock
+        if isinstance(clock, SystemClock) and clock is current_clock():
+            # A loop rounds its time, and must not come a moment too early: the look that follows would be in vain.
+            return self._loop.call_later((until - clock.now() + MICROSECOND) / SECOND, self._end_rest)
+        # Virtual time is exact to the nanosecond, and a loop's is not; and who began to wait in real time goes on in that,
+        # though his loop has gone over to virtual time.
+        return self._timers.call_at(until, self._time_has_come)
 
     def unpark(self) -> None:
         self._call_in_loop(self._wake)
