@@ -69,7 +69,9 @@ def lines_of(result: pytest.RunResult) -> dict[tuple[str, str], tuple[float, int
 @pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "xdist"])
 def test_all_kinds_are_measured_with_their_sites(pytester, workers):
     """The summary has each kind of sleep, at its line, no shorter than it was; workers' summaries are added up."""
-    result = run_tests(pytester, SLEEPS, "--waitkit-sleeps=report", *workers)
+    result = run_tests(
+        pytester, SLEEPS, "--waitkit-sleeps=report", *workers, plugins=("xdist.plugin",) if workers else ()
+    )
     result.assert_outcomes(passed=3)
     found = lines_of(result)
     expected = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plugin_runs import run_tests
+from plugin_runs import run_as_installed, run_tests
 from support import python
 
 
@@ -66,6 +66,8 @@ def test_processes_end_with_their_test(pytester):
     result.stdout.fnmatch_lines(["*on purpose*"])
 
 
+TIMEOUT = ("pytest_timeout",)
+
 LIMITED = """
     import pytest
     from waitkit import WaitTimeout
@@ -91,7 +93,8 @@ LIMITED = """
 )
 def test_waits_keep_within_the_tests_time(pytester, timeout, given, options, expected):
     """A wait ends with its own error before pytest-timeout ends the test; a shorter limit of its own stays as it is."""
-    result = run_tests(pytester, LIMITED.format(timeout=timeout, given=given, options=options, expected=expected))
+    code = LIMITED.format(timeout=timeout, given=given, options=options, expected=expected)
+    result = run_tests(pytester, code, plugins=TIMEOUT)
     result.assert_outcomes(passed=1)
 
 
@@ -110,8 +113,8 @@ def test_without_a_limit_waits_are_as_always(pytester):
             with pytest.raises(TypeError):
                 wait_for(lambda: 0, patience=3)
         """
+    run_tests(pytester, code, plugins=TIMEOUT).assert_outcomes(passed=1)
     run_tests(pytester, code).assert_outcomes(passed=1)
-    run_tests(pytester, code, "-p", "no:timeout").assert_outcomes(passed=1)
 
 
 LEAKS = """
@@ -238,7 +241,7 @@ def test_what_ends_in_time_is_no_leak(pytester):
 
 def test_it_is_quiet_when_not_used(pytester):
     """A run that makes no use of the plugin hears nothing of it, and loads nothing of waitkit but what notes tries."""
-    result = run_tests(
+    result = run_as_installed(
         pytester,
         """
         import sys, threading, time

@@ -264,7 +264,10 @@ CODE = """
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "xdist"])
 def test_a_run_leaves_one_report(pytester, workers):
     """With --waitkit-report the run leaves a trace and a page with the waits of all tests, of all workers."""
-    result = run_tests(pytester, CODE, "--waitkit-report=out/waits", "--waitkit-sleeps=report", *workers)
+    plugins = ("xdist.plugin",) if workers else ()
+    result = run_tests(
+        pytester, CODE, "--waitkit-report=out/waits", "--waitkit-sleeps=report", *workers, plugins=plugins
+    )
     result.assert_outcomes(passed=4, failed=1)
     folder = pytester.path / "out" / "waits"
     assert sorted(os.listdir(folder)) == ["waits.html", "waits.json"]
