@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import children
 import psutil
 import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, program  # noqa: F401
+from support import Running
 
-from waitkit import WaitFailed, managed_process, output_matches, wait_for
+from waitkit import WaitFailed, managed_process, output_matches, port_listening, wait_for
 from waitkit.engine.descriptors import watch_descriptor
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -75,8 +80,9 @@ def test_bytes_that_are_no_text() -> None:
     assert process.output.stdout == "\ufffd\ufffd ok ü\n"
 
 
-def test_last_words_are_in_the_error_though_nobody_has_read_them_yet() -> None:
-    """What a process wrote right before it ended is in the error, also where the thread that reads is behind."""
+@contextmanager
+def nobody_reads() -> Iterator[None]:
+    """The one thread that reads for all processes is kept from it, as a busy machine keeps it now and then."""
     reading, writing = os.pipe()
     occupied, free = threading.Event(), threading.Event()
 
@@ -84,17 +90,22 @@ def test_last_words_are_in_the_error_though_nobody_has_read_them_yet() -> None:
         occupied.set()
         wait_for(free, LONG)
 
-    # One thread reads for all processes. What it is kept from doing here, a busy machine keeps it from now and then.
     watch_descriptor(reading, occupy)
     os.write(writing, b"x")
     try:
         wait_for(occupied, LONG)
-        with pytest.raises(WaitFailed) as caught:
-            managed_process(["sh", "-c", "echo to stdout; echo to stderr >&2; exit 3"], ready=lambda: False).start()
+        yield
     finally:
         free.set()
-        os.close(reading)
         os.close(writing)
+        os.close(reading)
+
+
+def test_last_words_are_in_the_error_though_nobody_has_read_them_yet() -> None:
+    """What a process wrote right before it ended is in the error, also where the thread that reads is behind."""
+    never = port_listening(children.fresh_port())  # looked at in the waiting thread, which so sees the end by itself
+    with nobody_reads(), pytest.raises(WaitFailed) as caught:
+        managed_process(["sh", "-c", "echo to stdout; echo to stderr >&2; exit 3"], ready=never).start()
     assert "    to stdout" in str(caught.value)
     assert "    to stderr" in str(caught.value)
 
@@ -201,3 +212,19 @@ def test_started_stopped_and_restarted_in_a_loop() -> None:
         assert await process.stop_async() == -signal.SIGTERM
 
     asyncio.run(main())
+
+
+def test_output_that_somebody_else_has_taken(tmp_path: Path) -> None:
+    """Who reads output in passing wakes those who wait for it: no event of the system will do that any more."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with managed_process(["sh", "-c", "read _ < $0; echo up; exec sleep 1000", str(gate)]) as process:
+        stream = process.output.streams("stdout")[0]
+        waiting = Running(process.wait_for_output, "up", None)
+        wait_for(lambda: len(stream.changed) == 1, LONG)  # it has subscribed, looks once more, and rests
+        with nobody_reads():
+            gate.write_text("go\n")
+            wait_for(lambda: select.select([stream._fd], [], [], 0)[0], LONG)
+            assert process.output.stdout == "up\n"
+            wait_for(waiting.thread, LONG)
+        assert waiting.result()[0] == "up"  # type: ignore[index]

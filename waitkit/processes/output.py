@@ -100,13 +100,19 @@ class Stream:
             self._close()
         self.changed.notify()
 
-    def _read_all(self) -> None:
-        """Take what is there, also where it comes in small pieces; a child that never stops writing is left at 4 MiB."""
-        limit = self.size + 16 * _KEPT
+    def _read_all(self) -> bool:
+        """Take what is there, also where it comes in small pieces; a child that never stops writing is left at 4 MiB.
+
+        Returns:
+            Whether anything was there: then *changed* is to be notified, once the lock is given up.
+        """
+        began = self.size
+        limit = began + 16 * _KEPT
         while self._fd is not None and self.size < limit:
             before = self.size
             if not self._read() or self.size == before:
-                return
+                break
+        return self.size > began
 
     @property
     def size(self) -> int:
@@ -115,15 +121,18 @@ class Stream:
             return self._dropped + len(self._kept)
 
     def snapshot(self) -> tuple[str, int]:
-        """The text, and how much has been written up to its end."""
+        """The text, all written so far included, and how much that was; bytes that are no UTF-8 are replaced."""
         with self._lock:
-            return self.text(), self.size
+            new = self._read_all()
+            found = self._kept.decode("utf-8", "replace"), self.size
+        if new:
+            # What is taken here the selector will not tell of: who waits for output, the caller among them, is to look.
+            self.changed.notify()
+        return found
 
     def text(self) -> str:
-        """What is kept, as text, all written so far included; bytes that are no UTF-8 are replaced."""
-        with self._lock:
-            self._read_all()
-            return self._kept.decode("utf-8", "replace")
+        """What is kept, as text."""
+        return self.snapshot()[0]
 
 
 class Output:
