@@ -370,7 +370,7 @@ def test_a_bug_of_ours_shows_its_frames(pytester):
         from waitkit import wait_for
 
         def test_it(monkeypatch):
-            monkeypatch.setattr(waitkit.waits.wait.Wait, "look", lambda self: self._look_against(None, 0))
+            monkeypatch.setattr(waitkit.waits.wait.Wait, "look", lambda self: self._look_against(None, 0, waitkit.waits.watching.NOT_YET))
             wait_for(lambda: 0)
         """,
     )

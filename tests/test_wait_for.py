@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -22,6 +23,7 @@ from waitkit import (
     defaults,
     virtual_clock,
     wait_for,
+    wait_for_async,
 )
 from waitkit.engine.clock import now
 
@@ -278,3 +280,15 @@ def test_consistently_asserts_all_along(virtual):
     assert consistently(lambda: looks.append(now() - began) or len(looks), "2s") == len(looks)
     assert (looks[0], looks[-1]) == (0, 2_000 * MS)
     assert max(b - a for a, b in zip(looks, looks[1:], strict=False)) <= 100 * MS
+
+
+def test_what_came_together_with_its_end():
+    """What came between the look at the condition and the one at unless= is seen: last words go before the end."""
+    said = []
+    assert wait_for(lambda: said, unless=lambda: said.append("up") or True) == ["up"]
+
+    async def main():
+        said.clear()
+        return await wait_for_async(lambda: said, unless=lambda: said.append("up") or True)
+
+    assert asyncio.run(main()) == ["up"]

@@ -99,7 +99,8 @@ def wait_for(
         message: what is awaited, in words, for errors and records; or a function that is called when the wait fails,
             with the last value judged, and returns these words.
         ignore: exceptions of plain callables that mean "not yet"; others end the wait and come through.
-        unless: anything that adapts to a condition; when it holds and *condition* does not, the wait fails at once.
+        unless: anything that adapts to a condition; when it holds and *condition*, looked at once more, does not, the wait
+            fails at once.
 
     Returns:
         What the condition holds with: the true value of a callable, the value of a :class:`Condition`, ``True`` for an
@@ -177,7 +178,8 @@ def wait_for_async(
         message: what is awaited, in words, for errors and records; or a function that is called when the wait fails,
             with the last value judged, and returns these words.
         ignore: exceptions of plain callables that mean "not yet"; others end the wait and come through.
-        unless: anything that adapts to a condition; when it holds and *condition* does not, the wait fails at once.
+        unless: anything that adapts to a condition; when it holds and *condition*, looked at once more, does not, the wait
+            fails at once.
 
     Returns:
         What the condition holds with: the true value of a callable, the value of a :class:`Condition`, ``True`` for an

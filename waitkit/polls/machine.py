@@ -26,8 +26,7 @@ from waitkit.polls.history import History
 from waitkit.polls.records import PollerState, PollerStatus, PollHook, PollRecord, log_end, log_recovery, tell
 from waitkit.polls.runners import InLoop, InWorkers, Run, Runner
 from waitkit.polls.triggers import Trigger
-from waitkit.waits.wait import earliest
-from waitkit.waits.watching import Context, Watch
+from waitkit.waits.watching import Context, Watch, earliest
 
 __all__ = ["Plan", "PollMachine"]
 

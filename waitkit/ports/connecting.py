@@ -12,8 +12,7 @@ from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watc
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ports.addresses import Address
-from waitkit.waits.wait import earliest
-from waitkit.waits.watching import Context, Verdict, Watch
+from waitkit.waits.watching import Context, Verdict, Watch, earliest
 
 __all__ = ["ConnectWatch"]
 

@@ -17,8 +17,7 @@ from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
 from waitkit.ports.socket_path import LONGEST_PATH
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known
-from waitkit.waits.wait import earliest
-from waitkit.waits.watching import Context, Verdict, Watch
+from waitkit.waits.watching import Context, Verdict, Watch, earliest
 
 __all__ = ["port_listening", "unix_socket_listening"]
 

@@ -10,7 +10,6 @@ from waitkit.conditions.sources import describe_value
 from waitkit.engine.signals import Wake
 from waitkit.ground.callers import Caller
 from waitkit.ground.durations import Duration, Nanoseconds, to_optional_nanoseconds
-from waitkit.ground.errors import WaitFailed
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
 from waitkit.processes.output import Stream, StreamName
 from waitkit.processes.readiness import About
@@ -131,15 +130,5 @@ def writing(
     """Wait until a process has written what matches; its end ends that."""
     limit = DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout")
     about = About(output_matches(pattern, stream), life).described(f"{life.name} to write what matches {pattern!r}")
-    try:
-        match: re.Match[str] = yield Wait(about, limit, unless=life.exited, caller=caller)
-    except WaitFailed:
-        # Its last words may have come between the look at its output and the look at its end.
-        try:
-            match = yield Wait(about, 0)
-        except TimeoutError:
-            pass
-        else:
-            return match
-        raise
+    match: re.Match[str] = yield Wait(about, limit, unless=life.exited, caller=caller)
     return match

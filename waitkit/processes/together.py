@@ -10,7 +10,8 @@ from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
 from waitkit.processes.managed import ManagedProcess
 from waitkit.waits.drivers import Flow, drive_in_loop
-from waitkit.waits.wait import Wait, earliest
+from waitkit.waits.wait import Wait
+from waitkit.waits.watching import earliest
 
 __all__ = ["Strand", "earliest_due", "started", "weave", "weave_in_loop"]
 

@@ -21,9 +21,9 @@ from waitkit.ground.records import Outcome, Subscriber, WaitRecord, publish, sub
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, current_settings, scaled
 from waitkit.waits.noting import Noted, task_name
 from waitkit.waits.scopes import CancelScope, current_scopes
-from waitkit.waits.watching import Context, Watch
+from waitkit.waits.watching import Context, Verdict, Watch, earliest
 
-__all__ = ["Message", "Wait", "Watchable", "checkpoint", "earliest"]
+__all__ = ["Message", "Wait", "Watchable", "checkpoint"]
 
 #: What is awaited, in words, or a function that finds the words when the wait has failed, from the last value judged.
 Message = str | Callable[[object], str]
@@ -189,6 +189,8 @@ class Wait:
                 raise self._cancelled(scope, begun)
         verdict = self._watch.look(begun)
         self.looks += 1
+        if self._unless_watch is not None:
+            verdict = self._look_against(self._unless_watch, begun, verdict)
         if verdict.holds:
             self.value = verdict.value
             return True
@@ -198,8 +200,6 @@ class Wait:
         if verdict.stopped:
             raise StoppedHolding(self._facts("stopped holding after", joint=": "))
         due = verdict.again
-        if self._unless_watch is not None:
-            due = earliest(due, self._look_against(self._unless_watch, begun))
         deadline = self._context.deadline
         if deadline is not None:
             if begun >= deadline:
@@ -213,12 +213,24 @@ class Wait:
             self._report_progress(self._now())
         return False
 
-    def _look_against(self, watch: Watch, begun: Nanoseconds) -> Nanoseconds | None:
-        """Look whether what ``unless`` names has come. Returns when to look again."""
+    def _look_against(self, watch: Watch, begun: Nanoseconds, verdict: Verdict) -> Verdict:
+        """Look whether what ``unless`` names has come, where the condition does not hold. Returns the verdict on both."""
+        if verdict.holds:
+            return verdict
         against = watch.look(begun)
-        if against.holds:
-            raise self._failed()
-        return against.again
+        if not against.holds:
+            return verdict._replace(again=earliest(verdict.again, against.again))
+        deadline = self._context.deadline
+        if deadline is None or begun < deadline:
+            # Both may have come since the first of these looks, as a process's last words and its end: those go first.
+            verdict = self._watch.look(self._now())
+            self.looks += 1
+        if verdict.holds:
+            return verdict
+        if self._noted is not None:
+            self._noted.look(begun, self._watch)
+        self._value_judged = verdict.value
+        raise self._failed()
 
     def only_reports(self) -> bool:
         """Called where a rest ended by the time, not by a wake-up: report progress, where it was for that alone.
@@ -369,13 +381,6 @@ def checkpoint(condition: Watchable) -> None:
         for scope in scopes:
             if scope.ended_because(instant) is not None:
                 raise Wait(condition, None)._cancelled(scope, instant)
-
-
-def earliest(one: Nanoseconds | None, other: Nanoseconds | None) -> Nanoseconds | None:
-    """The earlier of two instants, of which either may be missing."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
 
 
 def _outcome(error: BaseException | None) -> Outcome:

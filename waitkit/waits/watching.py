@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 
-__all__ = ["NOT_YET", "Context", "Verdict", "Watch"]
+__all__ = ["NOT_YET", "Context", "Verdict", "Watch", "earliest"]
 
 _FLOOR: Final = MILLISECOND
 _SHARE: Final = 20  # a gap is at most 1/20 = 5 % of the time waited so far
@@ -155,3 +155,10 @@ class Watch:
     def explain(self) -> Sequence[str]:
         """Facts worth their price only when the wait has failed: who holds the port, how a log ends."""
         return ()
+
+
+def earliest(one: Nanoseconds | None, other: Nanoseconds | None) -> Nanoseconds | None:
+    """The earlier of two instants, of which either may be missing."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
