@@ -205,6 +205,17 @@ def test_one_place_parks() -> None:
     assert [method.name for method in methods] == ["__init__", "renew", "rest"]  # the first two take a lock that is new
 
 
+def test_one_place_asks_for_frames() -> None:
+    """CPython's own function may stand still for ever; waitkit/engine/frames.py keeps that from it."""
+    found = {
+        named(path)
+        for path in sources("waitkit") + sources("tests")
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute) and node.attr == "_current_frames"
+    }
+    assert found == {"waitkit/engine/frames.py"}
+
+
 def test_one_place_selects() -> None:
     """Exactly one call in waitkit waits for descriptors; all others only look."""
     assert [rest.file for rest in all_resting_calls() if rest.text in ("select", "poll")] == [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import threading
 
 import pytest
@@ -14,6 +13,7 @@ from support import LIMIT, Running, together, until
 from waitkit import Event, wait_for
 from waitkit.engine import background, timers
 from waitkit.engine.clock import now
+from waitkit.engine.frames import current_frames
 from waitkit.engine.timers import Timers
 
 
@@ -52,7 +52,7 @@ def test_an_earlier_timer_overtakes_a_later_one(own):
     """While the thread rests for a far timer, a nearer one fires at its own time."""
     done = Event()
     own.call_at(now() + 10**15, lambda: pytest.fail("fired"))
-    until(lambda: any(frame.f_locals.get("place") is own._parker.place for frame in sys._current_frames().values()))
+    until(lambda: any(frame.f_locals.get("place") is own._parker.place for frame in current_frames().values()))
     own.call_at(now() + 1_000_000, done.set)
     wait_for(done, LIMIT)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from waitkit.conditions.sources import describe_callable
 from waitkit.engine.background import CannotStart, start_thread
+from waitkit.engine.frames import current_frames
 from waitkit.engine.timers import Timer
 from waitkit.engine.workers import run_in_worker
 from waitkit.ground.durations import Nanoseconds
@@ -61,7 +62,7 @@ class Run:
         if self.task is not None:
             frame = next((frame for frame in _awaiting(self.task.get_coro()) if not _is_ours(frame)), None)
         else:
-            frame = sys._current_frames().get(self.thread or 0)
+            frame = current_frames().get(self.thread or 0)
             while frame is not None and _is_ours(frame):
                 frame = frame.f_back
         if frame is None:

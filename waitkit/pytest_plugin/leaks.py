@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from waitkit.engine.frames import current_frames
 from waitkit.ground.errors import WaitTimeout
 from waitkit.waiting import wait_for
 from waitkit.waits.scopes import outside_scopes
@@ -56,7 +57,7 @@ def snapshot() -> Snapshot:
 
 
 def _threads() -> dict[object, str]:
-    frames = sys._current_frames()
+    frames = current_frames()
     return {
         thread: _thread(thread, frames)
         for thread in threading.enumerate()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 import traceback
 
 from waitkit.engine.background import REAL
+from waitkit.engine.frames import current_frames
 from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.virtual.clock import VirtualClock, VirtualClockError, real_now
 
@@ -79,7 +79,7 @@ class Monitor:
                 since = real_now()
 
     def _drop_the_dead(self) -> None:
-        existing = sys._current_frames()
+        existing = current_frames()
         for thread in self._clock.running():
             if thread not in existing:
                 self._clock.drop(thread)
@@ -136,7 +136,7 @@ def _busy(thread: int) -> Nanoseconds:
 
 
 def _describe_running(thread: int) -> str:
-    frame = sys._current_frames().get(thread)
+    frame = current_frames().get(thread)
     stack = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else "  (it has ended)\n"
     return f"{_name(thread)} runs, or blocks outside of waitkit, at:\n{stack.rstrip()}"
 
@@ -147,7 +147,7 @@ def _name(thread: int) -> str:
 
 
 def _where(thread: int) -> str:
-    frame = sys._current_frames().get(thread)
+    frame = current_frames().get(thread)
     while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("waitkit", "threading"):
         frame = frame.f_back
     return (

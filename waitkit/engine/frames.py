@@ -1,0 +1,32 @@
+"""Where other threads are: their frames, asked for so that CPython does not stand still."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from types import FrameType
+from typing import Final
+
+from waitkit.engine.locks import ForkSafeLock
+
+__all__ = ["current_frames"]
+
+#: Held while the garbage collector is off, so that nobody turns it on under another.
+_lock: Final = ForkSafeLock()
+
+
+def current_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread, by its identifier.
+
+    ``sys._current_frames()`` makes objects while it holds a lock of the interpreter. Where that begins a collection, and the
+    collection ends the thread-local data of a thread or lets another thread run that starts or ends, CPython waits for that lock
+    for ever, with the interpreter's own lock in its hand (gh-106883; seen on 3.11.7). So no collection begins meanwhile.
+    """
+    with _lock:
+        collects = gc.isenabled()
+        try:
+            gc.disable()
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
