@@ -403,7 +403,8 @@ def test_the_first_dies_while_the_second_runs(tmp_path):
     """The end of the first while the second runs is told; the exit code is still that of the second."""
     first = f"until [ -e {tmp_path}/die ]; do read line <{tmp_path}/fifo; done; exit 6"
     os.mkfifo(tmp_path / "fifo")
-    second = f"touch {tmp_path}/die; echo >{tmp_path}/fifo; read line; echo $line"
+    # Open for both directions, which waits for no reader: the first may have seen the file, and gone, before.
+    second = f"touch {tmp_path}/die; exec 3<>{tmp_path}/fifo; echo >&3; read line; echo $line"
     process = subprocess.Popen(
         [*MODULE, "run", "--ready", "file:/", "--", "sh", "-c", first, "--then", "sh", "-c", second],
         stdin=subprocess.PIPE,
