@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from children import fresh_port
 from commandline import MODULE, environment, run, shell
 from support import LIMIT
 
@@ -123,9 +124,9 @@ def test_bad_ports(words):
 
 def test_in_a_condition_of_the_shell():
     """The exit code makes it a condition of the shell."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        line = "if $waitkit holds $port >/dev/null 2>&1; then echo held; else echo free; fi"
-        port = server.getsockname()[1]
+    port = fresh_port()  # one that the system gives to nobody who asks for any, as other tests do
+    line = "if $waitkit holds $port >/dev/null 2>&1; then echo held; else echo free; fi"
+    with socket.create_server(("127.0.0.1", port)):
         assert shell(line, port=port).stdout == "held\n"
     assert shell(line, port=port).stdout == "free\n"
 
