@@ -18,6 +18,7 @@ from children import LONG, START_METHODS, nothing_left, own_children, program  #
 
 from waitkit import managed_process, wait_for
 from waitkit.processes import guardian, tree
+from waitkit.processes.identity import Identity
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -192,26 +193,40 @@ def test_process_whose_first_thread_has_ended() -> None:
     assert process.exit_code == -signal.SIGUSR2
 
 
-def test_tree_in_a_tree() -> None:
-    """A member that manages processes of its own goes with all of them, those that left included."""
+@pytest.fixture(params=["the young", "all, by marks", "all, by facts"])
+def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three ways to look for members, of which the age of a tree and the kernel decide."""
+    if request.param != "the young":
+        monkeypatch.setattr(Identity, "_candidates", lambda self: None)
+    if request.param == "all, by facts":
+        monkeypatch.setattr(tree, "_members_by_mark", lambda root, pids: None)
+
+
+@pytest.mark.usefixtures("looked_at")
+@pytest.mark.parametrize("grace", [0, LONG], ids=["killed", "asked to end"])
+@pytest.mark.parametrize("rest", ["exec sleep 1000", "exit 0"], ids=["its root stays", "its root has ended"])
+def test_tree_in_a_tree(rest: str, grace: float) -> None:
+    """A member that manages processes of its own goes with all of them, those that left included, however it goes itself."""
     code = f"""
         import os, sys
         sys.path[:0] = {sys.path!r}
-        from waitkit import managed_process
-        inner = managed_process(["bash", "-c", {WAYS_OUT["a daemon without environment"]!r} + "; exec sleep 1000"])
+        from waitkit import managed_process, wait_for
+        inner = managed_process(["bash", "-c", {WAYS_OUT["a daemon without environment"]!r} + "; {rest}"])
         inner.start()
-        print(inner.wait_for_output(r"(\\d+)\\n")[1], inner.pid)
-        inner.exited.__await__  # it stays
+        pid = inner.wait_for_output(r"(\\d+)\\n")[1]
+        if "exit" in {rest!r}:
+            wait_for(inner.exited)
+        print("daemon", pid, flush=True)
         import signal
         signal.pause()
     """
     pids: list[int] = []
     with ended_afterwards(pids):
-        with managed_process([sys.executable, "-c", textwrap.dedent(code)], stop_timeout=0) as process:
-            found = process.wait_for_output(r"(\d+) (\d+)\n", LONG)
-            pids += [int(found[1]), int(found[2])]
-            assert all(map(is_living, pids))
-        assert not any(map(is_living, pids))
+        with managed_process([sys.executable, "-c", textwrap.dedent(code)], stop_timeout=grace) as process:
+            pids.append(int(process.wait_for_output(r"daemon (\d+)\n", LONG)[1]))
+            assert is_living(pids[0])
+            pids += process._started().child.identity.members()
+        assert [pid for pid in pids if is_living(pid)] == []
 
 
 SUPERVISOR = """

@@ -96,6 +96,7 @@ class _Guardian:
             raise
         finally:
             os.close(reader)
+        tree.mark_guardian(self._pid)
         self._writer = writer
         for line in lines[_FIT_INTO_A_PIPE:]:
             os.write(writer, line)

@@ -6,6 +6,9 @@ second fork, another user, an overwritten environment nor closed descriptors tak
 in their first environment, which is there from their first instruction on. Who sets that limit anew *and* overwrites its
 environment *and* leaves the session *and* has lost its ancestors is not found.
 
+A member may begin trees of its own, which have marks of their own, and belong to this one with all that they have grown into.
+The guardian of such a tree is not killed but awaited: it knows best what is to go, and goes when its owner does.
+
 This file is the program of the guardian, too (see :mod:`waitkit.processes.guardian`), so it imports next to nothing.
 """
 
@@ -24,7 +27,10 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["MARK", "Facts", "Root", "facts_of", "kill_members", "last_pid", "mark", "mark_of", "members", "new_mark"]
+__all__ = [
+    *("MARK", "Facts", "Root", "facts_of", "kill_members", "last_pid", "mark", "mark_guardian", "mark_of", "members"),
+    "new_mark",
+]
 
 #: The beginning of the name that stands in the environment of a program; the number of its mark follows.
 MARK = "WAITKIT_TREE_"
@@ -32,6 +38,7 @@ MARK = "WAITKIT_TREE_"
 _LOCKS = 10  # RLIMIT_LOCKS, which the resource module does not name
 _FIRST_MARK = 1 << 60  # so that a limit somebody has set for another reason is no mark
 _LAST_MARK = (1 << 60) + (1 << 48)
+_GUARDS = 1 << 50  # added to the mark of a guardian
 _LINGER = 3  # seconds
 _MOST_PASSES = 1_000
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -90,11 +97,27 @@ def mark(pid: int, number: int) -> int | None:
 
 def mark_of(pid: int) -> int:
     """The mark of a process, or 0."""
+    number = _limit_of(pid)
+    if number & _GUARDS:
+        number -= _GUARDS
+    return number if _FIRST_MARK <= number < _LAST_MARK else 0
+
+
+def mark_guardian(pid: int) -> None:
+    """Have a process that carries our mark be known as a guardian; nothing happens where we carry none."""
+    if number := mark_of(0):
+        mark(pid, number + _GUARDS)
+
+
+def _is_guardian(pid: int) -> bool:
+    return _FIRST_MARK <= _limit_of(pid) - _GUARDS < _LAST_MARK
+
+
+def _limit_of(pid: int) -> int:
     try:
-        number = resource.prlimit(pid, _LOCKS)[0]
+        return resource.prlimit(pid, _LOCKS)[0]
     except (OSError, AttributeError, ValueError):
         return 0
-    return number if _FIRST_MARK <= number < _LAST_MARK else 0
 
 
 def facts_of(pid: int) -> Facts | None:
@@ -169,7 +192,7 @@ def _look_for_members(root: Root, candidates: list[int] | None) -> tuple[dict[in
         for pid, facts in young.items()
         if (facts.session == root.pid and root.pid and not reused) or (pid == root.pid and not reused)
     }
-    found = _with_descendants(young, _with_marks(root, young, found))
+    found = _with_marks(root, young, found)
     if listed and not all(pid in found or os.path.exists(f"/proc/{pid}") for pid in young):
         certain = False  # gone after its facts were read, so its mark could not be
     return {pid: young[pid] for pid in found}, certain
@@ -179,19 +202,30 @@ def _members_by_mark(root: Root, pids: list[int]) -> tuple[dict[int, Facts], boo
     """The same by two cheap questions to each process, and one to each member; ``None`` where the kernel lists no children."""
     marks = {pid: mark_of(pid) for pid in pids}
     session = root.pid if root.pid and marks.get(root.pid, root.mark) == root.mark else None  # 0 is the kernel's own
-    found = {pid for pid, number in marks.items() if number == root.mark or _session_of(pid) == session}
-    inner = {marks[pid] for pid in found} - {0, root.mark, mark_of(os.getpid())}
-    found |= {pid for pid, number in marks.items() if number in inner}
+    no_inner = {0, root.mark, mark_of(os.getpid())}
+    found = {
+        pid
+        for pid, number in marks.items()
+        if number == root.mark or _session_of(pid) == session or (number not in no_inner and _is_named(root, pid))
+    }
     unasked = set(found)
     while unasked:
-        children = _children_of(unasked.pop())
+        pid = unasked.pop()
+        children = _children_of(pid)
         if children is None:
             return None
-        unasked |= children - found
-        found |= children
+        number = marks.get(pid, 0)
+        more = children | (set() if number in no_inner else {pid for pid, its in marks.items() if its == number})
+        unasked |= more - found
+        found |= more
     known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
     certain = len(known) == len(found) and all(marks[pid] or os.path.exists(f"/proc/{pid}") for pid in pids)
     return {pid: facts for pid, facts in known.items() if pid != os.getpid() and pid > 1}, certain
+
+
+def _is_named(root: Root, pid: int) -> bool:
+    """Whether the mark stands in the environment a process was given."""
+    return f"{MARK}{root.mark}=".encode() in _read(f"/proc/{pid}/environ")
 
 
 def _session_of(pid: int) -> int:
@@ -214,18 +248,14 @@ def _children_of(pid: int) -> set[int] | None:
 
 
 def _with_marks(root: Root, young: dict[int, Facts], found: set[int]) -> set[int]:
-    """Also those who carry the mark, or that of a tree which a member began in its turn."""
-    name = f"{MARK}{root.mark}=".encode()
+    """Also those who carry the mark, those who descend from a member, and the trees which one of them began in its turn."""
     marks = {pid: mark_of(pid) for pid in young}
     found = found | {pid for pid, number in marks.items() if number == root.mark}
-    found |= {pid for pid in young.keys() - found if name in _read(f"/proc/{pid}/environ")}
-    inner = {marks[pid] for pid in found} - {0, root.mark, mark_of(os.getpid())}
-    return found | {pid for pid, number in marks.items() if number in inner}
-
-
-def _with_descendants(young: dict[int, Facts], found: set[int]) -> set[int]:
+    found |= {pid for pid in young.keys() - found if _is_named(root, pid)}
+    no_inner = {0, root.mark, mark_of(os.getpid())}
     while True:
-        more = {pid for pid, facts in young.items() if facts.parent in found} - found
+        inner = {marks[pid] for pid in found} - no_inner
+        more = {pid for pid, facts in young.items() if facts.parent in found or marks[pid] in inner} - found
         if not more:
             return found
         found = found | more
@@ -265,7 +295,8 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
         who_else: tells who was started after the root, where that is known: nobody else need be looked at first.
 
     Returns:
-        Whom it has killed; they may take a moment to be gone.
+        Whom it has killed, and the guardians of trees in this tree, which it leaves to themselves: they may all take a moment
+        to be gone.
     """
     killed: dict[int, Facts] = {}
     #: those who fork no more from before the list was made on: they had ended, or were killed (by pid: their start)
@@ -280,7 +311,8 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
         found, certain = _look_for_members(root, candidates)
         for pid, facts in found.items():
             if facts.living:
-                _kill(pid, facts)
+                if not _is_guardian(pid):
+                    _kill(pid, facts)
                 killed[pid] = facts
         if candidates is not None:
             certain = last_pid() == (candidates[-1] if candidates else root.pid)
@@ -315,8 +347,29 @@ def _guard(fd: int) -> None:
                 trees[number] = root = Root(number, *identity)
                 if root.pid and not root.start and (facts := facts_of(root.pid)) is not None:
                     root.start = facts.start if mark_of(root.pid) == number else -1
+    killed: dict[int, Facts] = {}
     for tree in trees.values():
-        kill_members(tree)
+        killed |= kill_members(tree)
+    _see_them_go(killed)
+
+
+def _see_them_go(killed: dict[int, Facts]) -> None:
+    """Who waits for the guardian to be gone may think the trees gone as well."""
+    import select
+
+    if not hasattr(os, "pidfd_open"):
+        return
+    for pid, facts in killed.items():
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:  # gone; or no descriptor is left
+            continue
+        again = facts_of(pid)
+        if again is not None and again.start == facts.start:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(_LINGER * 1_000)  # who is in an uninterruptible call may take longer
+        os.close(fd)
 
 
 if __name__ == "__main__":
