@@ -29,7 +29,10 @@ from waitkit import (
     wait_for_async,
 )
 from waitkit.engine.clock import SystemClock, current_clock
+from waitkit.engine.frames import current_frames
 from waitkit.engine.parking import Parker
+from waitkit.virtual import monitor
+from waitkit.virtual.clock import VirtualClock
 
 
 def reader_of_input() -> subprocess.Popen[bytes]:
@@ -484,3 +487,29 @@ def test_what_raises_when_asked_is_not_left_parked():
             Parker(Raises()).park(None)
         wait_for(after(1), None)
         assert clock.elapsed == 1
+
+
+def test_a_thread_that_starts_while_the_dead_are_looked_for(monkeypatch):
+    """Only who has ended is dropped: not one that begins between the two questions of who runs, and who exists."""
+    clock, begun, may_end = VirtualClock(auto=True, real_things=True, seed=1), threading.Event(), threading.Event()
+
+    def begins() -> None:
+        clock.enter()
+        begun.set()
+        assert may_end.wait(LIMIT)
+
+    def asked_too_early():
+        existing = current_frames()
+        started.append(Running(begins))
+        assert begun.wait(LIMIT)
+        return existing
+
+    started: list[Running] = []
+    monkeypatch.setattr(monitor, "current_frames", asked_too_early)
+    monitor.Monitor(clock, 1)._drop_the_dead()
+    assert clock.running() == [started[0].thread.ident]
+    monkeypatch.undo()
+    may_end.set()
+    started[0].result()
+    monitor.Monitor(clock, 1)._drop_the_dead()
+    assert clock.running() == []

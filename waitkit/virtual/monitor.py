@@ -79,8 +79,9 @@ class Monitor:
                 since = real_now()
 
     def _drop_the_dead(self) -> None:
+        running = self._clock.running()  # first: who starts between the two questions is not dead
         existing = current_frames()
-        for thread in self._clock.running():
+        for thread in running:
             if thread not in existing:
                 self._clock.drop(thread)
 
