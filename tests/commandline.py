@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, Self
 
@@ -17,6 +18,7 @@ from support import LIMIT, ROOT, until
 
 import waitkit
 from waitkit import WaitTimeout, wait_for
+from waitkit.cli.main import main
 
 #: The two ways in: the module, and what the script ``waitkit`` calls. -P: not from the working directory.
 MODULE = [sys.executable, "-P", "-m", "waitkit"]
@@ -70,6 +72,19 @@ def run(
         stdin=subprocess.DEVNULL,
         env=environment() if env is None else dict(env),
     )
+
+
+def run_here(*words: object) -> subprocess.CompletedProcess[str]:
+    """Run ``waitkit`` in this process, for arguments that are refused: nothing of a process matters then but its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = list(map(str, words))
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            code: object = main(argv)
+        except SystemExit as end:
+            code = end.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(argv, code, out.getvalue(), err.getvalue())
 
 
 def shell(line: str, **variables: object) -> subprocess.CompletedProcess[str]:

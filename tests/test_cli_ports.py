@@ -11,7 +11,7 @@ import sys
 
 import pytest
 from children import fresh_port
-from commandline import MODULE, environment, run, shell
+from commandline import MODULE, environment, run, run_here, shell
 from support import LIMIT
 
 from waitkit import reserved_port, reserved_ports
@@ -117,7 +117,7 @@ def test_a_program_with_an_ugly_name():
 @pytest.mark.parametrize("words", [[], ["http"], ["0"], ["65536"], ["-5"], ["٨٠"], ["80", "81"], ["80", "--tcp"]])
 def test_bad_ports(words):
     """What is no port is refused with exit code 2, which neither "held" nor "nobody" has."""
-    done = run("holds", *words)
+    done = run_here("holds", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "waitkit holds: error: " in done.stderr
 
@@ -201,6 +201,6 @@ def test_ports_of_a_kind(words):
 )
 def test_bad_wishes(words, says):
     """What cannot be asked for is refused with exit code 2, which "none is left" has not."""
-    done = run("port", *words)
+    done = run_here("port", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr

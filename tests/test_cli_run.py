@@ -13,7 +13,7 @@ import termios
 from collections.abc import Iterator
 
 import pytest
-from commandline import MODULE, Command, environment, nobody_left, run
+from commandline import MODULE, Command, environment, nobody_left, run, run_here
 from support import LIMIT, until
 
 from waitkit import port_free, process_exited, wait_for
@@ -565,7 +565,7 @@ def test_a_terminal_that_is_closed():
 )
 def test_bad_arguments(words, says):
     """Bad arguments are refused before anything is started: exit code 2, the value, and what is accepted."""
-    done = run("run", *words)
+    done = run_here("run", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr

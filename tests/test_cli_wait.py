@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commandline import MODULE, Command, environment, run, shell
+from commandline import MODULE, Command, environment, run, run_here, shell
 from support import LIMIT, python, until
 
 from waitkit import port_listening, reserved_port
@@ -591,7 +591,7 @@ def test_a_command_that_cannot_be_run(tmp_path, command, code, says):
 )
 def test_bad_arguments(words, says):
     """Bad arguments are refused before anything is awaited: exit code 2, the value, and what is accepted."""
-    done = run("wait", *words)
+    done = run_here("wait", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr

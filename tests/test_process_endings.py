@@ -175,9 +175,9 @@ def test_grandchild_in_another_group_of_the_session() -> None:
 def living_in_session(sid: int) -> list[psutil.Process]:
     """The processes of a session, those left out that have ended and wait for nobody."""
     found = []
-    for process in psutil.process_iter():
+    for pid in psutil.pids():
         try:
-            if os.getsid(process.pid) == sid and process.status() != psutil.STATUS_ZOMBIE:
+            if os.getsid(pid) == sid and (process := psutil.Process(pid)).status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (ProcessLookupError, psutil.NoSuchProcess):
             pass
