@@ -98,6 +98,7 @@ def keyword(call: ast.Call, *names: str) -> ast.expr | None:
     return next((given.value for given in call.keywords if given.arg in names), None)
 
 
+@cache
 def context_variables(tree: ast.Module) -> set[str]:
     """The names that a module binds to a ContextVar, at its top."""
     found = set()
@@ -109,6 +110,7 @@ def context_variables(tree: ast.Module) -> set[str]:
     return found
 
 
+@cache
 def methods_of(tree: ast.Module) -> set[str]:
     """The methods that the classes of a module define: what they do is judged there."""
     functions = ast.FunctionDef | ast.AsyncFunctionDef
@@ -116,6 +118,7 @@ def methods_of(tree: ast.Module) -> set[str]:
     return {item.name for kind in classes for item in kind.body if isinstance(item, functions)}
 
 
+@cache
 def names_of_ours(tree: ast.Module) -> set[str]:
     """The functions that a module defines or takes from waitkit: what they do is judged where they are."""
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -249,11 +249,11 @@ def carriers(token: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_killed_at_any_point(tmp_path: Path) -> None:
-    """A program is killed at 300 random points of the lives of a supervised server: none leaves anything running."""
+    """A program is killed at 120 random points of the lives of a supervised server: none leaves anything running."""
     script = tmp_path / "supervisors.py"
     script.write_text(SUPERVISORS.format(path=sys.path))
     chance = random.Random(20)
-    first = 100_000 + 300 * (os.getpid() % 1_000)
+    first = 100_000 + 120 * (os.getpid() % 1_000)
 
     def kill_at(forking: subprocess.Popen[str], token: int, delay: float) -> list[str]:
         assert forking.stdin is not None and forking.stdout is not None
@@ -279,7 +279,7 @@ def test_killed_at_any_point(tmp_path: Path) -> None:
             return [line for token in tokens for line in kill_at(forking, token, chance.uniform(0, 0.15))]
 
     with ThreadPoolExecutor(6) as pool:
-        parts = pool.map(kill_many, [range(start, start + 50) for start in range(first, first + 300, 50)])
+        parts = pool.map(kill_many, [range(start, start + 20) for start in range(first, first + 120, 20)])
         leftovers = [line for part in parts for line in part]
     assert leftovers == []
     assert own_children() == []

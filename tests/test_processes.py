@@ -321,7 +321,7 @@ def test_from_several_threads() -> None:
         return process.exit_code
 
     with ThreadPoolExecutor(6) as pool:
-        assert list(pool.map(use, range(18))) == [-signal.SIGTERM] * 18
+        assert list(pool.map(use, range(12))) == [-signal.SIGTERM] * 12
     assert own_children() == []
 
 
