@@ -1,6 +1,10 @@
-"""The kernel's own list of sockets, by netlink (``sock_diag(7)``): one question costs 15 us, and opens no connection.
+"""The kernel's own list of sockets, by netlink (``sock_diag(7)``): a question costs 15 us, and opens no connection.
 
 Linux alone has it. Whatever is missing (the family, the module, the permission in a sandbox) shows as an ``OSError``.
+
+Of TCP the question is the older one, ``TCPDIAG_GETSOCK`` of ``<linux/inet_diag.h>``: it is answered with the sockets of IPv4 and
+IPv6 together. The newer one asks for a family, and for each the kernel goes through the table of all connections: a quarter of a
+million buckets on a machine of 24 GiB, 1.3 ms.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Final, NamedTuple
 __all__ = ["ALL", "BOUND", "LISTENING", "Row", "dump"]
 
 _SOCK_DIAG: Final = 4  # NETLINK_SOCK_DIAG, which the socket module does not name
+_OF_TCP: Final = 18  # TCPDIAG_GETSOCK
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
@@ -24,6 +29,7 @@ _V6ONLY: Final = 11  # INET_DIAG_SKV6ONLY
 _HEADER: Final = struct.Struct("=IHHII")
 _QUESTION: Final = struct.Struct("=BBBBI")
 _REST_OF_QUESTION: Final = bytes(36) + b"\xff" * 8  # any addresses and interface; the cookie: none
+_STATES: Final = struct.Struct("=II")
 _PORTS: Final = struct.Struct("!HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 # From inet_diag_msg: family, state, timer, retransmissions; ports; addresses; interface and cookie; then the numbers.
@@ -59,7 +65,7 @@ class Row(NamedTuple):
 
 
 def dump(protocol: int, states: int, port: int | None) -> list[Row]:
-    """The sockets of a protocol, IPv4 and then IPv6, that are in one of these states and whose local port is *port*;
+    """The sockets of a protocol, of IPv4 and IPv6, that are in one of these states and whose local port is *port*;
     ``None``: any.
 
     Raises:
@@ -72,12 +78,21 @@ def dump(protocol: int, states: int, port: int | None) -> list[Row]:
     with socket.socket(netlink, socket.SOCK_RAW, _SOCK_DIAG) as sock:
         # The kernel answers while we ask: an answer that is not there yet will not come.
         sock.setblocking(False)
-        for family in (socket.AF_INET, socket.AF_INET6):
-            question = _QUESTION.pack(family, protocol, 0, 0, states) + _PORTS.pack(port or 0, 0) + _REST_OF_QUESTION
-            sock.send(_HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _REQUEST_DUMP, 1, 0) + question)
+        for kind, question in _questions(protocol, states, port or 0):
+            sock.send(_HEADER.pack(_HEADER.size + len(question), kind, _REQUEST_DUMP, 1, 0) + question)
             rows += [_row(message) for message in _messages(sock)]
     # The filter by port is old, yet not every dump of every kernel keeps to it.
     return [row for row in rows if port in (None, row.local_port)]
+
+
+def _questions(protocol: int, states: int, port: int) -> Iterator[tuple[int, bytes]]:
+    """Kind and content of the messages that ask for all: ``inet_diag_req`` or ``inet_diag_req_v2``, which differ in order."""
+    which = _PORTS.pack(port, 0) + _REST_OF_QUESTION
+    if protocol == socket.IPPROTO_TCP:
+        yield _OF_TCP, bytes(4) + which + _STATES.pack(states, 0)
+        return
+    for family in (socket.AF_INET, socket.AF_INET6):
+        yield _BY_FAMILY, _QUESTION.pack(family, protocol, 0, 0, states) + which
 
 
 def _messages(sock: socket.socket) -> Iterator[bytes]:
