@@ -35,6 +35,10 @@ def canned(folder: Path, waiting: str, sleeping: str = "") -> dict[str, str]:
     return environment(demo_site(folder / "site", demo))
 
 
+#: What takes longer than a second is told of while it goes on, and on a busy machine anything may.
+WAITS = r"(waiting for .*\n)*"
+
+
 @pytest.mark.parametrize("rich", [True, False], ids=["rich", "plain"])
 def test_the_demo_passes(real, tmp_path, rich):
     """All 26 tests pass, each with its times; not at a terminal there is no control character, with rich or without."""
@@ -42,7 +46,7 @@ def test_the_demo_passes(real, tmp_path, rich):
         real["PYTHONPATH"] = f"{without_rich(tmp_path / 'plain')}:{real['PYTHONPATH']}"
     done = run("demo", env=real)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    assert re.fullmatch(WAITS, done.stderr)
     assert len(re.findall(r"^ *\d+ ok  .* waited +[\d.]+ m?s, sleeping: +[\d.]+ m?s$", done.stdout, re.MULTILINE)) == 26
     assert re.search(r"^Waiting edition .* 26 of 26 tests passed$", done.stdout, re.MULTILINE)
     assert re.search(r"^Sleeping edition +4\d\.\d\d s +of sleeps alone", done.stdout, re.MULTILINE)
@@ -55,17 +59,18 @@ def test_ctrl_c_in_the_middle(real):
         demo.out.saw(" 3 ok ")
         demo.send(signal.SIGINT)
         assert demo.ended() == -signal.SIGINT
-    assert demo.err.text == "waitkit: interrupted\n"
+    assert re.fullmatch(f"{WAITS}waitkit: interrupted\n", demo.err.text)
     assert "Waiting edition" not in demo.out.text
 
 
 def test_ctrl_c_while_it_sleeps(real):
     """Ctrl-C ends the sleeping edition, too, in one of its sleeps, which come after the waiting edition."""
     with Command("demo", "--with-sleeps", env=real) as demo, nobody_left(demo):
-        assert re.search(r"^  1 ok .* slept +[\d.]+ m?s$", demo.out.saw("slept"))
+        # On a busy machine it may have failed: that is what is wrong with sleeping.
+        assert re.search(r"^  1 (ok|FAILED) .* slept +[\d.]+ m?s$", demo.out.saw("slept"))
         demo.send(signal.SIGINT)
         assert demo.ended() == -signal.SIGINT
-    assert demo.err.text == "waitkit: interrupted\n"
+    assert re.fullmatch(f"{WAITS}waitkit: interrupted\n", demo.err.text)
     assert demo.out.text.count(" ok ") < 52
 
 
@@ -84,7 +89,7 @@ def test_nobody_reads(real):
         nobody_left(demo),
     ):
         demo.ended()
-    assert demo.err.text == "141\n"
+    assert re.fullmatch(f"{WAITS}141\n", demo.err.text)
 
 
 def test_without_the_example(tmp_path):
