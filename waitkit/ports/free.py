@@ -22,7 +22,9 @@ from waitkit.waits.watching import Context, Verdict, Watch
 __all__ = ["port_free"]
 
 #: How often the list is asked at one look, while those who have the port come and go.
-_QUESTIONS: Final = 4
+_QUESTIONS: Final = 5
+#: In so many lists, one after the other, somebody is who stays: a thread that the system has put aside for a moment is in two.
+_STAYS: Final = 3
 
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -126,6 +128,7 @@ def is_free(target: Target, port: int, *, reuse_address: bool) -> bool:
     if not lists_bound_sockets() or port < _first_unprivileged_port():
         return _try_to_bind(target, port, reuse_address=reuse_address)
     undecided: list[Socket] | None = None
+    seen = 0
     for _ in range(_QUESTIONS):
         before, undecided = undecided, []
         for found in sockets_at(port):
@@ -136,7 +139,8 @@ def is_free(target: Target, port: int, *, reuse_address: bool) -> bool:
                 undecided.append(found._replace(remaining=None))
         if not undecided:
             return True
-        if undecided == before:
+        seen = seen + 1 if undecided == before else 1
+        if seen == _STAYS:
             # It depends on what no list tells: whether those who have the address set SO_REUSEADDR. A short bind of ours
             # says it, and bars nobody whom they do not bar, as they stay.
             return _try_to_bind(target, port, reuse_address=reuse_address)
