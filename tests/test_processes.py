@@ -153,6 +153,26 @@ def test_environment_and_folder(tmp_path: Path) -> None:
     assert process.output.stdout == f"{os.getcwd()} {os.environ.get('HOME')} None\n"
 
 
+@pytest.mark.parametrize("kept_as", ["bytes", "text"])
+def test_our_environment(kept_as: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program gets what ours is at its start, names and values that are no text included, but not what was meant for us."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/of/our/manager")
+    monkeypatch.setenv("PYTHONUNBUFFERED", "yes")
+    monkeypatch.setenv("ORDERS", "before")
+    monkeypatch.setitem(os.environb, b"NO_TEXT_\xff", b"\xfe")
+    if kept_as == "text":
+        monkeypatch.setattr(os, "environ", dict(os.environ))
+    process = managed_process(["env", "-0"])
+    os.environ["ORDERS"] = "since"
+    with process:
+        wait_for(process.exited, LONG)
+    given = dict(line.split("=", 1) for line in process.output.stdout.split("\0")[:-1])
+    assert [name for name in given if name.startswith("WAITKIT_TREE_")] != []
+    assert (given["ORDERS"], given["PYTHONUNBUFFERED"], given["NO_TEXT_\ufffd"]) == ("since", "yes", "\ufffd")
+    assert "NOTIFY_SOCKET" not in given
+    assert given.items() >= {n: v for n, v in os.environ.items() if n.isascii() and n != "NOTIFY_SOCKET"}.items()
+
+
 def describe_self(*names: str) -> None:
     """Tell user, group, groups, folder, a limit and some of the environment."""
     import resource

@@ -18,7 +18,7 @@ from waitkit.processes.guardian import Guarded, announce_self, pipe_for_child
 from waitkit.processes.identity import Identity
 from waitkit.processes.output import Output, Sink
 from waitkit.processes.ready_event import ReadyEvent, ReadySignalled
-from waitkit.processes.surroundings import Surroundings, environment_for, popen_options
+from waitkit.processes.surroundings import Surroundings, environment_for, environment_of_program, popen_options
 from waitkit.waits.drivers import block
 from waitkit.waits.scopes import outside_scopes
 from waitkit.waits.wait import Wait
@@ -120,18 +120,19 @@ class ProgramChild:
         self.name = os.path.basename(argv[0])
         self.handed_over = frozenset(os.fstat(sock.fileno()).st_ino for sock in sockets)
         guarded = Guarded()
-        environment = environment_for(surroundings.env, {**additions, guarded.name: ""})
-        if not passed_through:
-            # A Python child would otherwise keep its output to itself until 8 KiB have gathered.
-            environment.setdefault("PYTHONUNBUFFERED", "1")
+        additions = {**additions, guarded.name: ""}
+        # A Python child would otherwise keep its output to itself until 8 KiB have gathered.
+        defaults = {} if passed_through else {"PYTHONUNBUFFERED": "1"}
         streams = None
         try:
             streams = _OurStreams() if passed_through else _Streams()
-            options: dict[str, Any] = {"env": environment, "stdin": subprocess.DEVNULL}
-            options |= popen_options(surroundings, guarded.root.mark)
+            options: dict[str, Any] = {"stdin": subprocess.DEVNULL} | popen_options(surroundings, guarded.root.mark)
             if sockets:
+                environment = {**defaults, **environment_for(surroundings.env, additions)}
                 start = socket_activation(argv, *sockets, env=environment)
                 argv, options = start.argv, options | start.options
+            else:
+                options["env"] = environment_of_program(surroundings.env, additions, defaults)
             with guarded:
                 self._process = subprocess.Popen(
                     argv,

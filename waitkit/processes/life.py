@@ -167,7 +167,8 @@ class Life:
             try:
                 with SignalsHeld():
                     killed = self.child.identity.kill_tree()
-                yield beyond_scopes(_AllGone(self.exited, killed), scaled(_PATIENCE))
+                if killed or self.child.exit_code() is None:
+                    yield beyond_scopes(_AllGone(self.exited, killed), scaled(_PATIENCE))
                 self._release()
                 if self._listeners:
                     yield beyond_scopes(ListenersGone(self._listeners, self.name), scaled(_PATIENCE // 2))

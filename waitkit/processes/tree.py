@@ -131,6 +131,17 @@ def facts_of(pid: int) -> Facts | None:
     return Facts(int(fields[1]), int(fields[3]), int(fields[19]), living=living)
 
 
+def _exists(pid: int) -> bool:
+    """Whether there is a process of this number, ended or not: a twentieth of the price of its facts."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _read(path: str) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY)
@@ -301,7 +312,7 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
     killed: dict[int, Facts] = {}
     #: those who fork no more from before the list was made on: they had ended, or were killed (by pid: their start)
     barren: dict[int, int] = {}
-    facts = facts_of(root.pid) if root.pid else None
+    facts = facts_of(root.pid) if root.pid and _exists(root.pid) else None
     if facts is not None and not facts.living:
         barren[root.pid] = facts.start
     candidates = None if who_else is None else who_else()
