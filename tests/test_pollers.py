@@ -21,6 +21,7 @@ from waitkit import (
     polls_every,
     wait_for,
 )
+from waitkit.engine.clock import now
 
 
 class Job:
@@ -209,9 +210,11 @@ def test_until():
     assert poller.join(LIMIT).runs == 1
 
 
-def test_until_a_time():
-    """A poller can end after a time."""
-    assert polling(nothing, "1us", until=after("5ms")).start().join(LIMIT).runs > 0
+def test_until_a_time(virtual):
+    """A poller can end after a time: what is due at that very instant is not run any more."""
+    began = now()
+    assert polling(nothing, "1ms", until=after("5ms")).start().join(LIMIT).runs == 5
+    assert now() - began == 5_000_000
 
 
 def test_until_that_holds_already():
@@ -228,7 +231,7 @@ def test_waiting_for_runs_that_never_come():
         wait_for(poller.has_run(3), LIMIT, unless=poller.stopped)
 
 
-def test_the_scopes_around_the_start_do_not_reach_the_runs():
+def test_the_scopes_around_the_start_do_not_reach_the_runs(virtual):
     """A run does not obey the deadline of the block that started the poller."""
     ended = []
 
@@ -379,7 +382,7 @@ def test_a_run_that_hangs_is_told():
         told.append(record)
         heard.set()
 
-    with polling(job, "1h", hang_after="5ms", on_hang=on_hang) as poller:
+    with polling(job, "1h", hang_after="50ms", on_hang=on_hang) as poller:
         until(heard)
         job.gate.release()
         until(poller.has_run(1))
