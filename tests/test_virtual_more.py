@@ -309,6 +309,20 @@ def test_a_library_that_fails(monkeypatch, method):
         pass
 
 
+#: What leaves a ``with`` block: three times None, and the call of its ``__exit__``.
+LEAVES = [bytes([dis.opmap["LOAD_CONST"]] * 3 + [dis.opmap[name]]) for name in ("PRECALL", "CALL") if name in dis.opmap]
+
+
+def may_be_interrupted(code: bytes, at: int) -> bool:
+    """Whether a signal could be handled around this bytecode, as far as it matters.
+
+    None is at the first one of a handler, nor between the end of a ``with`` block and the call that leaves it, where the lock of
+    the clock would stay locked: the monitor, should it look just then, would wait for it for ever.
+    """
+    around = code[max(0, at - 8) : at + 12 : 2]
+    return dis.opname[code[at]] != "PUSH_EXC_INFO" and not any(leaving in around for leaving in LEAVES)
+
+
 def test_ctrl_c_on_the_way_in_and_out():
     """Ctrl-C at any bytecode of entering or leaving puts everything back, except at the very edges of the two methods."""
     before = patched()
@@ -323,7 +337,7 @@ def test_ctrl_c_on_the_way_in_and_out():
                 return trace if code.co_name in ("__enter__", "__exit__", "_put_back") else None
             frame.f_trace_opcodes = True
             # An interpreter that does not tell of bytecodes (3.12.1) tells of lines.
-            if kind in ("opcode", "line") and dis.opname[code.co_code[frame.f_lasti]] != "PUSH_EXC_INFO":
+            if kind in ("opcode", "line") and may_be_interrupted(code.co_code, frame.f_lasti):
                 count += 1
                 if count == number:
                     sys.settrace(None)
@@ -341,11 +355,11 @@ def test_ctrl_c_on_the_way_in_and_out():
             sys.settrace(outer)
         return False
 
-    points, step = 0, 1 if sys.version_info[:2] == (3, 12) else 7
+    points, step = 0, 3 if sys.version_info[:2] == (3, 12) else 7
     while interrupted_at(points * step + 1):
         points += 1
         assert patched() == before, points
-    assert points > 50
+    assert points > 30
 
 
 # Event loops.
