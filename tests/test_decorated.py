@@ -17,6 +17,7 @@ from waitkit import (
     CancelScope,
     Event,
     RateLimiter,
+    RateLimitExceeded,
     WaitTimeout,
     fail_after,
     path_exists,
@@ -369,7 +370,7 @@ def test_what_cannot_be_pickled():
     """A limit of this process does not become two, and what the plain one cannot do the decorated one cannot either."""
     for limited in (rate_limited("5/s")(functools.partial(times_two, 1)), rate_limited("5/s", key=abs)(Adds(1))):
         with pytest.raises(
-            TypeError, match="it keeps its state in this process, and a copy of it would allow as much again"
+            TypeError, match="keeps its state in this process, and a copy of it would allow as much again"
         ):
             pickle.dumps(limited)
     for decorate in DECORATORS.values():
@@ -533,3 +534,49 @@ def test_a_cancelled_task_ends_its_delay(make):
 
     asyncio.run(main())
     assert len(ran) == attempts
+
+
+class Aliased:
+    """Methods that are decorated under another name than that of their function."""
+
+    def fetch(self) -> str:
+        raise OSError
+
+    @classmethod
+    def make(cls) -> str:
+        raise OSError
+
+    fetch_safely = retry_backoff(on=OSError, attempts=2, base=0)(fetch)
+    make_safely = retry_backoff(on=OSError, attempts=2, base=0)(make)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda method: pickle.loads(pickle.dumps(method))])
+@pytest.mark.parametrize("name", ["fetch_safely", "make_safely"])
+def test_bound_under_another_name(name, copied):
+    """A bound method of another name than its function keeps its decorator in copies and pickles."""
+    with pytest.raises(OSError) as caught:
+        copied(getattr(Aliased(), name))()
+    assert "2 attempts" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("decorator", "error"),
+    [
+        (waits_for(lambda: False, timeout=0), WaitTimeout),
+        (waits_for(lambda: {}["missing"], timeout=0), KeyError),
+        (rate_limited("1/h", burst=1, tokens=1, timeout=0), RateLimitExceeded),
+    ],
+)
+def test_our_own_errors_show_no_frame_of_ours(decorator, error):
+    """An error of the wait before the call shows who called and what the condition called, and nothing of the inside of waitkit."""
+
+    async def coroutine() -> None: ...
+
+    for function in (decorator(lambda: None), decorator(coroutine)):
+        with pytest.raises(error) as caught:
+            for _ in range(2):
+                result = function()
+                if result is not None:
+                    asyncio.run(result)
+        files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert not [file for file in files if "/waitkit/" in file]

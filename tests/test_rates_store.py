@@ -14,7 +14,7 @@ import pytest
 from rate_stores import SqliteStore
 from support import LIMIT, ROOT, Running, together, until
 
-from waitkit import RateLimiter, RateLimitExceeded, fail_after, rate_limited, wait_for_async
+from waitkit import RateLimiter, RateLimitExceeded, fail_after, rate_limited, wait_for, wait_for_async
 from waitkit.engine.clock import now
 from waitkit.rates.store import ONLY_ASK, InProcessStore
 
@@ -302,3 +302,32 @@ def test_a_limiter_with_a_shared_store_travels(tmp_path):
     assert not limiter.try_acquire()
     with pytest.raises(RateLimitExceeded):
         limited()
+
+
+def test_cancelled_while_the_store_says_now(tmp_path):
+    """A task that is cancelled while the store is just giving it its slot gives it back: nobody has used it."""
+    store = SqliteStore(tmp_path / "state.db")
+    limiter = RateLimiter("1/h", store=store)
+    asked, go_on = threading.Event(), threading.Event()
+    reserve = store.reserve
+
+    def slow(*args):
+        slot = reserve(*args)
+        asked.set()
+        wait_for(go_on, LIMIT)
+        return slot
+
+    store.reserve = slow
+
+    async def main() -> None:
+        task = asyncio.ensure_future(limiter.acquire_async())
+        await wait_for_async(asked, LIMIT)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        store.reserve = reserve
+        go_on.set()
+        await wait_for_async(lambda: limiter.delay() == 0, LIMIT)
+
+    asyncio.run(main())
+    assert limiter.try_acquire()

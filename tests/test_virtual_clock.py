@@ -108,7 +108,7 @@ def test_held_for_and_consistently():
 
 
 def test_probes_are_made_at_their_gaps():
-    """A callable is looked at as in real time, by the virtual clock: gaps of 5 %, at most 250 ms."""
+    """A callable is looked at as in real time, by the virtual clock: gaps of 1/17, at most 250 ms."""
     looks = []
     with virtual_clock() as clock:
 

@@ -53,7 +53,7 @@ def looks_of(timeout, **arguments):
 
 @given(timeout=st.integers(1, 10**12), cap=st.integers(MS, 10**10))
 def test_the_gaps_between_looks(timeout, cap):
-    """No gap is above the larger of 1 ms and 5 % of the time waited, nor above the cap; the last look is at the deadline."""
+    """No gap is above the larger of 1 ms and 1/17 of the time waited, nor above the cap; the last look is at the deadline."""
     timeout = min(timeout, 2_000 * cap)  # not millions of looks
     with virtual_clock(), defaults(probe_cap=f"{cap}ns"):
         began = now()
@@ -62,10 +62,10 @@ def test_the_gaps_between_looks(timeout, cap):
     assert looks[0] == 0
     assert looks[-1] == timeout == took
     for one, two in zip(looks, looks[1:], strict=False):
-        assert two - one <= min(max(MS, one // 20), cap)
+        assert two - one <= min(max(MS, one // 17), cap)
     # as few as that allows: each gap but those at the ends is as long as it may be
     for one, two in list(zip(looks, looks[1:], strict=False))[1:-1]:
-        assert two - one == min(max(MS, one // 20), cap)
+        assert two - one == min(max(MS, one // 17), cap)
 
 
 def test_a_long_wait_is_cheap(virtual):

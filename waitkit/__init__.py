@@ -70,6 +70,7 @@ if _TYPE_CHECKING:
     from waitkit.processes.together import started as started
     from waitkit.rates.api import rate_limited as rate_limited
     from waitkit.rates.exceeded import RateLimitExceeded as RateLimitExceeded
+    from waitkit.rates.keyed import KeyedLimiters as KeyedLimiters
     from waitkit.rates.limiter import RateLimiter as RateLimiter
     from waitkit.rates.reservation import Reservation as Reservation
     from waitkit.report.recording import recording as recording
@@ -103,6 +104,7 @@ _HOMES = {
     "Duration": "ground.durations",
     "Event": "conditions.own",
     "Holder": "ports.holders",
+    "KeyedLimiters": "rates.keyed",
     "ManagedProcess": "processes.managed",
     "Output": "processes.output",
     "PollRecord": "polls.records",

@@ -234,7 +234,7 @@ def consistently(condition: object, for_: Duration, *, message: Message | None =
 
     Args:
         condition: anything that adapts to a condition. A signalled one fails at once when it stops holding; a callable is
-            looked at every 5 % of the time passed, at most 250 ms apart.
+            looked at every 6 % of the time passed, at most 250 ms apart.
         for_: how long it must hold.
         message: what must hold, in words, or a function of the last value that returns them.
         ignore: exceptions of plain callables that mean "does not hold".

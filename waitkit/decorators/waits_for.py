@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from waitkit.conditions.condition import Condition, as_condition
 from waitkit.decorators.wrapping import wrap
+from waitkit.ground.callers import without_our_frames
 from waitkit.ground.durations import Duration, Nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
 from waitkit.waits.drivers import block, wait_in_loop
@@ -24,11 +25,19 @@ class _Gate(NamedTuple):
     limit: Nanoseconds | DefaultTimeout | None
 
     def call(self, function: Callable[..., Any], _instance: object, args: Any, kwargs: Any) -> Any:
-        block(Wait(self.condition, self.limit))
+        try:
+            block(Wait(self.condition, self.limit))
+        except BaseException as error:
+            error.with_traceback(without_our_frames(error))
+            raise
         return function(*args, **kwargs)
 
     async def call_async(self, function: Callable[..., Any], _instance: object, args: Any, kwargs: Any) -> Any:
-        await wait_in_loop(Wait(self.condition, self.limit))
+        try:
+            await wait_in_loop(Wait(self.condition, self.limit))
+        except BaseException as error:
+            error.with_traceback(without_our_frames(error))
+            raise
         return await function(*args, **kwargs)
 
 

@@ -32,7 +32,17 @@ class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     def __reduce_ex__(self, protocol: object) -> Any:
         if self._self_instance is None:
             return _by_name, (self.__wrapped__.__module__, self.__wrapped__.__qualname__)
-        return getattr, (self._self_instance, self.__wrapped__.__name__)
+        return getattr, (self._self_instance, self._name())
+
+    def _name(self) -> str:
+        """What it is found by in its class, which may be another name than that of the function it wraps."""
+        owner = self._self_instance if isinstance(self._self_instance, type) else type(self._self_instance)
+        for known in owner.__mro__:
+            for name, value in vars(known).items():
+                # Not by ==, which looks through the wrapper.
+                if value is self._self_parent or getattr(value, "__func__", None) is self._self_parent:
+                    return name
+        return str(self.__wrapped__.__name__)
 
     def __copy__(self) -> Self:
         return self
@@ -40,7 +50,7 @@ class BoundWrapper(wrapt.BoundFunctionWrapper):  # type: ignore[type-arg]
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if self._self_instance is None:
             return self
-        return getattr(deepcopy(self._self_instance, memo), self.__wrapped__.__name__)
+        return getattr(deepcopy(self._self_instance, memo), self._name())
 
 
 class FunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]

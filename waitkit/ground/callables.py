@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -39,9 +40,29 @@ def python_function(function: Any) -> tuple[Any, int | None]:
 
 def kind_of(function: Any) -> CallableKind:
     """Whether a call gives a value, a coroutine, a generator or an async generator."""
-    code = getattr(python_function(function)[0], "__code__", None)
+    inner = python_function(function)[0]
+    if _is_marked(function) or _is_marked(inner):
+        return "coroutine"
+    code = getattr(inner, "__code__", None)
     if code is not None:
         for flag, kind in _FLAGS:
             if code.co_flags & flag:
                 return kind
     return "plain"
+
+
+#: Where who marks a plain callable as a coroutine function has the mark from: ``inspect.markcoroutinefunction`` (3.12), and the
+#: mocks of the standard library. Nobody has marked any where the module was not imported.
+_MARKS: Final = (
+    ("inspect", "_is_coroutine_mark", "_is_coroutine_marker"),
+    ("inspect", "_is_coroutine_marker", "_is_coroutine_marker"),  # early releases of 3.12
+    ("asyncio.coroutines", "_is_coroutine", "_is_coroutine"),
+)
+
+
+def _is_marked(function: Any) -> bool:
+    for module, name, attribute in _MARKS:
+        mark = getattr(sys.modules.get(module), name, None)
+        if mark is not None and getattr(function, attribute, None) is mark:
+            return True
+    return False

@@ -1,13 +1,13 @@
-"""Who called: the first frame outside waitkit, as ``file:line``."""
+"""Which frames are ours: who called is the first outside waitkit, and tracebacks begin with the first outside."""
 
 from __future__ import annotations
 
 import os
 import sys
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import TypeAlias
 
-__all__ = ["Caller", "caller_label", "calling_line"]
+__all__ = ["Caller", "caller_label", "calling_line", "without_our_frames"]
 
 #: The file and line of a call.
 Caller: TypeAlias = tuple[str, int]
@@ -29,12 +29,28 @@ def caller_label(known: Caller | None = None) -> str:
         return f"{_short(known[0])}:{known[1]}"
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        package, _, rest = module.partition(".")
-        if package != "waitkit" or rest.partition(".")[0] == "demo":  # the demo is user code that we ship
+        if not _is_ours(frame):
             return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return "unknown"
+
+
+def without_our_frames(error: BaseException) -> TracebackType | None:
+    """The traceback of *error* from its first frame outside waitkit on; ``None`` where an error of ours has none.
+
+    Where anything else comes from within waitkit, all of it: that is a bug.
+    """
+    trace = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame):
+        trace = trace.tb_next
+    if trace is None and type(error).__module__.partition(".")[0] != "waitkit":
+        return error.__traceback__
+    return trace
+
+
+def _is_ours(frame: FrameType) -> bool:
+    package, _, rest = frame.f_globals.get("__name__", "").partition(".")
+    return bool(package == "waitkit" and rest.partition(".")[0] != "demo")  # the demo is user code that we ship
 
 
 def _short(path: str) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "WaitFailed",
     "WaitTimeout",
     "WaitkitError",
+    "add_note",
 ]
 
 
@@ -137,3 +138,11 @@ class Cancelled(BaseException):
 for _public in (Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout, WaitkitError):
     # Tracebacks, pickles and the reference show the name that users import.
     _public.__module__ = "waitkit"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """As ``error.add_note(note)``, also for exceptions whose class refuses attributes: frozen attrs and data classes."""
+    try:
+        error.add_note(note)
+    except AttributeError:
+        error.__dict__.setdefault("__notes__", []).append(note)

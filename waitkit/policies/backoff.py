@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -17,6 +18,7 @@ Chance: TypeAlias = Callable[[], float]
 Jitter: TypeAlias = Literal["full", "equal", "decorrelated", "none"]
 
 _JITTERS: Final = get_args(Jitter)
+_LARGEST: Final = sys.float_info.max
 
 
 def _base(value: Duration) -> Nanoseconds:
@@ -60,8 +62,8 @@ class Backoff:
 
     def __attrs_post_init__(self) -> None:
         factor = self.factor
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < math.inf:
-            raise ValueError(f"factor={factor!r} is not a number of at least 1")
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= _LARGEST:
+            raise ValueError(f"factor={factor!r:.40} is not a number of at least 1 that a float can hold")
         if self.jitter not in _JITTERS:
             raise ValueError(f"jitter={self.jitter!r} is none of {', '.join(map(repr, _JITTERS))}")
         if self.max_delay < self.base:

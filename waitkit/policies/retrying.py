@@ -111,9 +111,11 @@ class RetryState:
         backoff = self.policy.backoff
         if asked is True:
             return backoff.delay(self.failures, chance, self._delay) if backoff.max_delay else 0
-        # All clients are told the same instant: come a little later than asked, each by another chance.
-        exact = min(to_nanoseconds(asked, "the delay that on= returned"), self.policy.longest_asked)
-        return exact + round(chance() * min(backoff.base, self.policy.longest_asked - exact))
+        # All clients are told the same instant: come a little later than asked, each by another chance. Where no room is left
+        # below the limit, come a little earlier, or all would come at that.
+        longest = self.policy.longest_asked
+        spread = min(backoff.base, longest)
+        return min(to_nanoseconds(asked, "the delay that on= returned"), longest - spread) + round(chance() * spread)
 
     def _keep(self, text: str) -> None:
         if len(self._first) < _KEPT_FIRST:

@@ -1,13 +1,14 @@
-"""A limiter for each key, in bounded memory."""
+"""A limiter for each key, in bounded memory: what ``@rate_limited(..., key=)`` keeps to, and its block form."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.policies.gcra import Rate
 from waitkit.rates.limiter import RateLimiter
 
 __all__ = ["KeyedLimiters"]
@@ -19,34 +20,47 @@ _LOOKED_AT: Final = 20
 class KeyedLimiters:
     """Limiters by key, made when first asked for.
 
-    When there are more than *most*, of the twenty that nobody has asked for the longest, those whose buckets are full and for
-    which nobody waits are forgotten: a new one would be like them. Where none is, the first of them goes, and its caller may
-    use its burst once more.
+    ::
+
+        limiters = KeyedLimiters("5/s", burst=10)
+        with limiters.of(user):             # or `async with`, or limiters.of(user).acquire()
+            call(user)
+
+    When there are more than *max_keys*, of the twenty that nobody has asked for the longest, those whose buckets are full and
+    for which nobody waits are forgotten: a new one would be like them. Where none is, the first of them goes, and its caller
+    may use its burst once more.
 
     Args:
-        make: makes a limiter.
-        most: how many are kept, 1 or more.
+        rates: as for :class:`RateLimiter`, for each key.
+        burst: likewise.
+        max_keys: how many limiters are kept, 1 or more.
 
     Raises:
-        ValueError: *most* is no whole number of 1 or more.
+        TypeError, ValueError: an argument cannot be what it should be.
     """
 
-    def __init__(self, make: Callable[[], RateLimiter], most: int) -> None:
-        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
-            raise ValueError(f"max_keys={most!r} is not a whole number of 1 or more")
-        self._make = make
-        self._most = most
+    def __init__(self, *rates: str | Rate, burst: int | None = None, max_keys: int = 10_000) -> None:
+        if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 1:
+            raise ValueError(f"max_keys={max_keys!r} is not a whole number of 1 or more")
+        self._rates = RateLimiter(*rates, burst=burst).rates  # a bad rate is an error now, not at the first call
+        self._most = max_keys
         self._limiters: OrderedDict[Hashable, RateLimiter] = OrderedDict()  # the one asked for last is last
         self._lock = ForkSafeLock()  # guards _limiters; the limiters have locks of their own
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"cannot pickle the limiters by key ({'; '.join(map(str, self._rates))}): each keeps its state in this process, and "
+            "a copy of it would allow as much again. Make them there"
+        )
+
     def of(self, key: Hashable) -> RateLimiter:
-        """The limiter of *key*."""
+        """The limiter of *key*, anything hashable."""
         with self._lock:
             limiter = self._limiters.get(key)
             if limiter is not None:
                 self._limiters.move_to_end(key)
                 return limiter
-        made = self._make()
+        made = RateLimiter(*self._rates)
         oldest: list[tuple[Hashable, RateLimiter]] = []
         with self._lock:
             limiter = self._limiters.setdefault(key, made)
@@ -63,5 +77,14 @@ class KeyedLimiters:
             if self._limiters.get(known) is limiter:
                 del self._limiters[known]
 
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """The rates of each key's limiter, where it has not been changed by itself."""
+        return self._rates
+
     def __len__(self) -> int:
+        """How many limiters are kept."""
         return len(self._limiters)
+
+
+KeyedLimiters.__module__ = "waitkit"

@@ -87,10 +87,14 @@ class RateLimiter:
         """Take *tokens* if they can be had now and nobody waits. Never waits, and costs nothing when it returns False.
 
         Raises:
+            RateLimitExceeded: they can never be had, as they are more than the burst.
             ValueError: *tokens* is no whole number of 1 or more.
         """
         check_tokens(tokens)
-        return self._queue.try_take(tokens)
+        if self._queue.try_take(tokens):
+            return True
+        self._queue.check(tokens)
+        return False
 
     def acquire(self, tokens: int = 1, timeout: Duration | None = None) -> None:
         """Take *tokens*, waiting for the turn.

@@ -136,6 +136,9 @@ class _ReservationWatch(Watch):
         due = self._queue.use(self._turn)
         return Verdict(True) if due == 0 else Verdict(False, None, due)
 
+    def unused(self) -> None:
+        self._turn.granted = False
+
     def close(self) -> None:
         self._turn.changed.unsubscribe(self)
 
@@ -184,6 +187,10 @@ class _TurnWatch(Watch):
         if due == 0:
             return Verdict(True)
         return Verdict(False, None, self._turn.deadline if due is None else due)
+
+    def unused(self) -> None:
+        # A look made in a thread, while the store was asked, may have come to a task that was cancelled meanwhile.
+        self._turn.granted = False
 
     def close(self) -> None:
         turn = self._turn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
 
@@ -11,11 +11,11 @@ from waitkit.decorators.wrapping import wrap
 from waitkit.engine.clock import now
 from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.policies.backoff import Backoff, Jitter
-from waitkit.policies.retrying import RetryOn, RetryPolicy, RetryState, read_on
+from waitkit.policies.retrying import RetryOn, RetryPolicy, read_on
 from waitkit.retry.budget import RetryBudget
-from waitkit.retry.records import FIRST, Attempt, RetryHook, current
-from waitkit.retry.retrier import Retrier
-from waitkit.waits.drivers import drive, drive_in_loop
+from waitkit.retry.records import RetryHook, Running, current
+from waitkit.retry.retrier import Course, Retrier
+from waitkit.waits.drivers import Flow, drive, drive_in_loop
 
 __all__ = ["BlockAttempt", "RetryOptions", "Retrying", "retry_backoff", "retrying"]
 
@@ -37,6 +37,14 @@ class RetryOptions(TypedDict, total=False):
     nested: bool
     on_retry: RetryHook | None
     on_give_up: RetryHook | None
+
+
+def _refuse_unknown(name: str, options: Iterable[str]) -> None:
+    unknown = [option for option in options if option not in RetryOptions.__annotations__]
+    if unknown:
+        raise TypeError(
+            f"{name}() takes no {unknown[0]}=; its options are on=, {'=, '.join(RetryOptions.__annotations__)}="
+        )
 
 
 def _retrier(
@@ -140,6 +148,7 @@ def retry_backoff(
     Raises:
         TypeError, ValueError: an option cannot be what it should be, or (when decorating) a generator function is decorated.
     """
+    _refuse_unknown("retry_backoff", options)
     retrier = _retrier(on, on_result=on_result, **options)
 
     def decorate(function: F) -> F:
@@ -162,23 +171,27 @@ class BlockAttempt:
         previous: the exception of the attempt before, ``None`` for the first.
     """
 
-    __slots__ = ("_retrying", "_token", "number", "previous")
+    __slots__ = ("_retrying", "_running", "_token", "number", "previous")
 
-    def __init__(self, retrying: Retrying, attempt: Attempt) -> None:
+    def __init__(self, retrying: Retrying, number: int, previous: Exception | None) -> None:
         self._retrying = retrying
-        self.number = attempt.number
-        self.previous = attempt.previous
+        self._running: Running = (number, previous, object())
+        self.number = number
+        self.previous = previous
 
     def __enter__(self) -> Self:
         self._retrying._begun()
-        self._token = current.set(Attempt(self.number, self.previous))
+        self._token = current.set(self._running)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        current.reset(self._token)
-        return self._retrying._ended(error)
+        try:
+            current.reset(self._token)
+        except ValueError:
+            pass  # an async generator that is closed by another task: its context is not the one we were entered in
+        return self._retrying._ended(self._running[2], error)
 
 
 class Retrying:
@@ -186,69 +199,63 @@ class Retrying:
 
     def __init__(self, retrier: Retrier) -> None:
         self._retrier = retrier
-        self._state: RetryState | None = None
-        self._next: Attempt | None = FIRST
-        self._failure: Exception | None = None
-        self._delay: int | None = None
+        self._course: Course | None = None
+        #: what the last attempt has led to: whether another one follows, or the waits to make before that is known
+        self._again: bool | Flow[bool] = True
         self._entered = True
 
     def __iter__(self) -> Retrying:
-        return self
+        return self._unused()
 
     def __aiter__(self) -> Retrying:
+        return self._unused()
+
+    def _unused(self) -> Retrying:
+        if self._course is not None:
+            raise RuntimeError("this retrying() was used before: call it anew for each loop")
         return self
 
     def __next__(self) -> BlockAttempt:
-        if self._delay is not None and self._state is not None:
-            self._served(drive(self._retrier.serve(self._state, self._delay, self._failure)))
-        attempt = self._hand_out()
-        if attempt is None:
+        again = self._again
+        if not (again if isinstance(again, bool) else drive(again)):
+            self._raise_failure()
             raise StopIteration
-        return attempt
+        return self._hand_out()
 
     async def __anext__(self) -> BlockAttempt:
-        if self._delay is not None and self._state is not None:
-            self._served(await drive_in_loop(self._retrier.serve(self._state, self._delay, self._failure)))
-        attempt = self._hand_out()
-        if attempt is None:
+        again = self._again
+        if not (again if isinstance(again, bool) else await drive_in_loop(again)):
+            self._raise_failure()
             raise StopAsyncIteration
-        return attempt
+        return self._hand_out()
 
-    def _hand_out(self) -> BlockAttempt | None:
+    def _raise_failure(self) -> None:
+        """Where the deadline has come in a delay: the exception of the last attempt, which its block has kept to itself."""
+        failed, self._again = not isinstance(self._again, bool), False
+        if failed and self._course is not None and self._course.failure is not None:
+            raise self._course.failure
+
+    def _hand_out(self) -> BlockAttempt:
         if not self._entered:
             raise RuntimeError("an attempt was not entered: write `with attempt:` inside the loop")
-        if self._next is None:
-            return None
         self._entered = False
-        if self._state is None:
-            self._state = RetryState(self._retrier.policy, now())
-        return BlockAttempt(self, self._next)
-
-    def _served(self, may_go_on: bool) -> None:
-        failure, self._failure, self._delay = self._failure, None, None
-        if not may_go_on:
-            assert failure is not None
-            self._next = None
-            raise failure
+        if self._course is None:
+            self._course = Course(self._retrier.policy, now(), None)
+        return BlockAttempt(self, self._course.failures + 1, self._course.failure)
 
     def _begun(self) -> None:
         self._entered = True
 
-    def _ended(self, error: BaseException | None) -> bool:
+    def _ended(self, attempt: object, error: BaseException | None) -> bool:
         """Take in how the block ended. True to keep its exception, as another attempt follows."""
-        self._next = None
-        assert self._state is not None
+        course = self._course
+        assert course is not None
+        self._again = False
         if error is None:
-            self._retrier.accepts(None, first=self._state.failures == 0)
-            return False
-        if not isinstance(error, Exception):
-            return False
-        self._delay = self._retrier.decide(self._state, error, None, None)
-        if self._delay is None:
-            return False
-        self._failure = error
-        self._next = Attempt(self._state.failures + 1, error)
-        return True
+            self._retrier.accepts(None, first=course.failures == 0)
+        elif isinstance(error, Exception):
+            self._again = self._retrier.decide(course, attempt, error, None)
+        return self._again is not False
 
 
 def retrying(*, on: RetryOn, **options: Unpack[RetryOptions]) -> Retrying:
@@ -269,6 +276,7 @@ def retrying(*, on: RetryOn, **options: Unpack[RetryOptions]) -> Retrying:
     Raises:
         TypeError, ValueError: an option cannot be what it should be.
     """
+    _refuse_unknown("retrying", options)
     return Retrying(_retrier(on, **options))
 
 

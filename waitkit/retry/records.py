@@ -12,7 +12,17 @@ from waitkit.ground.durations import Nanoseconds, format_duration
 if TYPE_CHECKING:
     from logging import Logger
 
-__all__ = ["FIRST", "Attempt", "RetryHook", "RetryRecord", "current", "current_attempt", "tell"]
+__all__ = [
+    "Attempt",
+    "RetryHook",
+    "RetryRecord",
+    "Running",
+    "current",
+    "current_attempt",
+    "current_attempt_mark",
+    "is_logged",
+    "tell",
+]
 
 
 class Attempt(NamedTuple):
@@ -27,14 +37,23 @@ class Attempt(NamedTuple):
     previous: Exception | None
 
 
-FIRST: Final = Attempt(1, None)
+#: An attempt in progress: its number, the exception of the one before, and an object that is its alone. A plain tuple: the first
+#: attempt of each call makes one, and mostly nobody asks.
+Running: TypeAlias = tuple[int, Exception | None, object]
 
-current: Final[ContextVar[Attempt | None]] = ContextVar("waitkit_attempt", default=None)
+current: Final[ContextVar[Running | None]] = ContextVar("waitkit_attempt", default=None)
 
 
 def current_attempt() -> Attempt | None:
     """The attempt this code runs in: of the innermost retry around; ``None`` outside of one."""
-    return current.get()
+    running = current.get()
+    return None if running is None else Attempt(*running[:2])
+
+
+def current_attempt_mark() -> object:
+    """What tells the attempt this code runs in from all others; ``None`` outside of one."""
+    running = current.get()
+    return None if running is None else running[2]
 
 
 class RetryRecord(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from types import CoroutineType
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -13,10 +14,10 @@ from waitkit.conditions.condition import Condition, any_of
 from waitkit.conditions.timing import after
 from waitkit.engine.clock import now
 from waitkit.ground.durations import SECOND, Nanoseconds
-from waitkit.ground.errors import WaitTimeout
+from waitkit.ground.errors import WaitTimeout, add_note
 from waitkit.policies.retrying import NOT_RETRIED, RetryPolicy, RetryState
 from waitkit.retry.budget import RetryBudget
-from waitkit.retry.records import FIRST, Attempt, RetryHook, RetryRecord, current, is_logged, tell
+from waitkit.retry.records import RetryHook, RetryRecord, current, current_attempt_mark, is_logged, tell
 from waitkit.waits.drivers import Flow, drive, drive_in_loop
 from waitkit.waits.scopes import current_scopes
 from waitkit.waits.wait import Wait, checkpoint
@@ -43,20 +44,37 @@ def override(new: Override) -> Override:
     return previous
 
 
-#: The mark that a retry leaves on the exception it gives up on, for one around it.
+#: What a retry leaves on the exception it gives up on: whose attempt that was in.
 _MARK: Final = "__waitkit_retried__"
 _LONGEST_CHAIN: Final = 50
 
 
-def already_retried(error: BaseException | None) -> bool:
-    """Whether a retry inside has given up on *error*, or on what it was raised from."""
+def already_retried(error: BaseException | None, attempt: object) -> bool:
+    """Whether a retry inside of *attempt* has given up on *error*, or on what it was raised from."""
     for _ in range(_LONGEST_CHAIN):  # a chain of causes may be a circle
         if error is None:
             return False
-        if hasattr(error, _MARK):
+        # It may have been given up on before: by a call that this one falls back for, or as the same is raised again and again.
+        if error.__dict__.get(_MARK) is attempt:
             return True
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
+
+
+class Course(RetryState):
+    """A call that has failed, in the course of its attempts: what the policy knows of it, and what its hooks are told."""
+
+    __slots__ = ("attempt", "failure", "function", "value")
+
+    def __init__(self, policy: RetryPolicy, started: Nanoseconds, function: Callable[..., Any] | None) -> None:
+        super().__init__(policy, started)
+        self.function = function
+        #: the object that is the last attempt's alone, see :data:`waitkit.retry.records.Running`
+        self.attempt: object = None
+        #: the exception of the last attempt; ``None`` where its result is to be retried
+        self.failure: Exception | None = None
+        #: the result to be retried
+        self.value: object = None
 
 
 @attrs.frozen(kw_only=True)
@@ -70,65 +88,71 @@ class Retrier:
     on_retry: RetryHook | None = None
     on_give_up: RetryHook | None = None
 
-    # The first attempt costs what it must: no object is made before something has failed.
+    # The first attempt costs what it must: next to nothing is made before something has failed. The decision is made inside
+    # of "except": what goes wrong with it has the exception it was about as its context.
 
     def call(self, function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
         """The driver of plain functions, in the form ``wrapt`` calls it."""
         started = now()
-        state: RetryState | None = None
-        attempt = FIRST
+        course: Course | None = None
+        number, previous = 1, None
         while True:
-            failure = value = None
-            token = current.set(attempt)
+            attempt = object()
+            token = current.set((number, previous, attempt))
             try:
-                value = function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - the policy decides, and it is raised again
-                failure = error
-            finally:
-                current.reset(token)
-            if failure is None and self.accepts(value, first=state is None):
-                return value
-            if state is None:
-                state = RetryState(self.policy, started)
-            try:
-                delay = self.decide(state, failure, value, function)
-                if delay is None or not (self.at_once(state, delay) or drive(self.serve(state, delay, failure))):
-                    if failure is None:
-                        return value
-                    raise failure.with_traceback(_from_the_callee(failure))
-                attempt = Attempt(state.failures + 1, failure)
-            finally:
-                del failure  # else exception -> traceback -> this frame -> exception
+                try:
+                    value = function(*args, **kwargs)
+                finally:
+                    current.reset(token)
+            except Exception as error:
+                # Without our frame, which raising it puts there anew; and which would hold the exception that holds it.
+                failure = error.with_traceback(_from_the_callee(error))
+                course = course or Course(self.policy, started, function)
+                again = self.decide(course, attempt, failure, None)
+                if not (again if isinstance(again, bool) else drive(again)):
+                    raise
+                previous = failure
+            else:
+                if type(value) is CoroutineType:
+                    raise not_awaited("retry_backoff", value)
+                if self.accepts(value, first=course is None):
+                    return value
+                course = course or Course(self.policy, started, function)
+                again = self.decide(course, attempt, None, value)
+                if not (again if isinstance(again, bool) else drive(again)):
+                    return value
+                previous = None
+            number = course.failures + 1
 
     async def call_async(self, function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
-        """The driver of coroutine functions: the one above with two awaits."""
+        """The driver of coroutine functions: the one above with three awaits."""
         started = now()
-        state: RetryState | None = None
-        attempt = FIRST
+        course: Course | None = None
+        number, previous = 1, None
         while True:
-            failure = value = None
-            token = current.set(attempt)
+            attempt = object()
+            token = current.set((number, previous, attempt))
             try:
-                value = await function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 - the policy decides, and it is raised again
-                failure = error
-            finally:
-                current.reset(token)
-            if failure is None and self.accepts(value, first=state is None):
-                return value
-            if state is None:
-                state = RetryState(self.policy, started)
-            try:
-                delay = self.decide(state, failure, value, function)
-                if delay is None or not (
-                    self.at_once(state, delay) or await drive_in_loop(self.serve(state, delay, failure))
-                ):
-                    if failure is None:
-                        return value
-                    raise failure.with_traceback(_from_the_callee(failure))
-                attempt = Attempt(state.failures + 1, failure)
-            finally:
-                del failure
+                try:
+                    value = await function(*args, **kwargs)
+                finally:
+                    current.reset(token)
+            except Exception as error:
+                failure = error.with_traceback(_from_the_callee(error))
+                course = course or Course(self.policy, started, function)
+                again = self.decide(course, attempt, failure, None)
+                if not (again if isinstance(again, bool) else await drive_in_loop(again)):
+                    raise
+                previous = failure
+            else:
+                if self.accepts(value, first=course is None):
+                    return value
+                course = course or Course(self.policy, started, function)
+                again = self.decide(course, attempt, None, value)
+                if not (again if isinstance(again, bool) else await drive_in_loop(again)):
+                    return value
+                previous = None
+            number = course.failures + 1
 
     def accepts(self, value: object, *, first: bool) -> bool:
         """Whether an attempt that raised nothing has succeeded."""
@@ -138,66 +162,93 @@ class Retrier:
             self.budget.give_back(after_retry=not first)
         return True
 
-    def at_once(self, state: RetryState, delay: Nanoseconds) -> bool:
-        """Whether the next attempt may begin without another thought: no delay, no deadline, no scope."""
-        return delay == 0 and state.deadline is None and not current_scopes()
+    def decide(self, course: Course, attempt: object, failure: Exception | None, value: object) -> bool | Flow[bool]:
+        """Take in a failed attempt.
 
-    def serve(self, state: RetryState, delay: Nanoseconds, failure: Exception | None) -> Flow[bool]:
-        """Wait before the next attempt. False when the deadline has come meanwhile, so that none may follow."""
-        if delay:
-            yield from self._delay(delay)
-        # A delay is a wait like any other: scopes end it, and no attempt follows in one that has ended.
-        checkpoint(_NO_DELAY)
-        if state.deadline is None or now() <= state.deadline:
-            return True
-        if failure is not None:
-            self._mark(state, failure, "the deadline has come", now())
-        return False
-
-    def decide(
-        self, state: RetryState, failure: Exception | None, value: object, function: Callable[..., Any] | None
-    ) -> Nanoseconds | None:
-        """Take in a failed attempt. Returns the delay before the next one, or ``None`` to give up."""
+        Returns:
+            Whether another one follows, at once; or the waits to make before that is known.
+        """
         if isinstance(failure, CancelledError):
-            return None  # a cancellation, though of class Exception
+            return False  # a cancellation, though of class Exception
+        course.attempt, course.failure, course.value = attempt, failure, value
         instant = now()
         text = "a result to be retried" if failure is None else _short(failure)
-        retried = failure is not None and already_retried(failure)
-        answer = state.failed(failure, text, instant, random.random, retried, _override.attempts, _override.delays)
+        retried = failure is not None and already_retried(failure, attempt)
+        answer = course.failed(failure, text, instant, random.random, retried, _override.attempts, _override.delays)
         if not isinstance(answer, str) and self.budget is not None and not self.budget.take():
             answer = "the retry budget is spent"
-        delay, why = (None, answer) if isinstance(answer, str) else (answer, "")
-        hook = self.on_give_up if delay is None else self.on_retry
-        if hook is not None or is_logged():
-            name = getattr(function, "__qualname__", None) or ("block" if function is None else repr(function))
-            seconds = None if delay is None else delay / SECOND
-            elapsed = (instant - state.started) / SECOND
-            tell(hook, RetryRecord(name, state.failures, failure, value, seconds, elapsed, why))
-        if failure is not None and why and why != NOT_RETRIED:
-            self._mark(state, failure, why, instant)
-        return delay
+        if isinstance(answer, str):
+            self._give_up(course, answer, instant)
+            return False
+        if self.on_retry is not None or is_logged():
+            tell(self.on_retry, _record(course, answer / SECOND, "", instant))
+        if answer == 0 and course.deadline is None and not current_scopes():
+            return True
+        return self._serve(course, instant + answer)
 
-    def _mark(self, state: RetryState, failure: Exception, why: str, instant: Nanoseconds) -> None:
-        failure.add_note(state.note(why, instant))
-        setattr(failure, _MARK, True)
+    def _serve(self, course: Course, due: Nanoseconds) -> Flow[bool]:
+        """Wait until *due*. False when the deadline has come meanwhile, so that no attempt may follow."""
+        if due > now():  # what a hook has taken is part of the delay
+            yield from self._delay(due)
+        # A delay is a wait like any other: scopes end it, and no attempt follows in one that has ended.
+        checkpoint(_NO_DELAY)
+        instant = now()
+        if course.deadline is None or instant <= course.deadline:
+            return True
+        self._give_up(course, "the deadline has come", instant)
+        return False
 
-    def _delay(self, delay: Nanoseconds) -> Flow[None]:
-        over = now() + delay
-        passed = after(delay / SECOND)
+    def _delay(self, due: Nanoseconds) -> Flow[None]:
         if self.ready is not None:
             try:
                 yield Wait(self.ready, 0, explained=False)
                 # What holds right after the failure is not what the failure came from: the delay is served in full.
             except WaitTimeout:
-                held = yield Wait(any_of(self.ready, passed), None)
+                held = yield Wait(any_of(self.ready, _until(due)), None)
                 if held.position == 0:
-                    yield Wait(after(self._spread(over - now())), None)
+                    yield Wait(after(self._spread(due - now())), None)
                 return
-        yield Wait(passed, None)
+        yield Wait(_until(due), None)
 
     def _spread(self, left: Nanoseconds) -> float:
         """All who waited for the same condition are released at once: a little chance keeps them from coming at once."""
         return random.random() * max(0, min(self.policy.backoff.base, left)) / SECOND  # noqa: S311 - nothing secret
+
+    def _give_up(self, course: Course, why: str, instant: Nanoseconds) -> None:
+        if self.on_give_up is not None or is_logged():
+            tell(self.on_give_up, _record(course, None, why, instant))
+        if course.failure is None or why == NOT_RETRIED:
+            return
+        add_note(course.failure, course.note(why, instant))
+        around = current_attempt_mark()
+        if around is not None:
+            course.failure.__dict__[_MARK] = around
+
+
+def _record(course: Course, delay: float | None, why: str, instant: Nanoseconds) -> RetryRecord:
+    elapsed = (instant - course.started) / SECOND
+    return RetryRecord(_name_of(course.function), course.failures, course.failure, course.value, delay, elapsed, why)
+
+
+def not_awaited(decorator: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
+    """The error for a plain callable that returned a coroutine: whatever goes wrong in that happens later, out of our reach."""
+    coroutine.close()  # else Python warns, too, that nobody has awaited it
+    return TypeError(
+        f"@{decorator}: a plain function has returned a coroutine ({coroutine.__qualname__}), which has not run yet: decorate "
+        "the coroutine function itself, or make this one `async def` and await it there"
+    )
+
+
+def _until(due: Nanoseconds) -> Condition[Any]:
+    return after(max(0, due - now()) / SECOND)
+
+
+def _name_of(function: Callable[..., Any] | None) -> str:
+    """What a log calls it: never its ``repr``, which tells the arguments of a partial."""
+    if function is None:
+        return "block"
+    inner = getattr(function, "func", function)  # functools.partial
+    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
 
 
 def _short(error: Exception) -> str:

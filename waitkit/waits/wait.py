@@ -255,6 +255,8 @@ class Wait:
             return
         for scope in self._scopes:
             scope.changed.unsubscribe(self)
+        if error is not None:
+            self._watch.unused()
         self._watch.close()
         if self._unless_watch is not None:
             self._unless_watch.close()

@@ -15,7 +15,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds
 __all__ = ["NOT_YET", "Context", "Verdict", "Watch", "earliest"]
 
 _FLOOR: Final = MILLISECOND
-_SHARE: Final = 20  # a gap is at most 1/20 = 5 % of the time waited so far
+_SHARE: Final = 17  # a gap is at most 1/17 = 5.9 % of the time waited so far, which leaves 0.1 % for the wake-up
 
 
 class Verdict(NamedTuple):
@@ -89,8 +89,8 @@ class Context:
     def next_look(self, now: Nanoseconds, cost: Nanoseconds = 0) -> Nanoseconds:
         """When a probed condition is due again.
 
-        The gap is ``max(1 ms, 5 % of the time waited so far)``, and at most the cap: so nobody waits more than
-        about 5 % longer than needed, and a long wait is cheap. A look that is itself slow is followed by a gap as
+        The gap is ``max(1 ms, 1/17 of the time waited so far)``, and at most the cap: so nobody waits more than
+        6 % longer than needed, and a long wait is cheap. A look that is itself slow is followed by a gap as
         long as it took, which keeps half of the thread's time free.
 
         Args:
@@ -140,6 +140,9 @@ class Watch:
     def look(self, now: Nanoseconds) -> Verdict:
         """Judge the condition. Exceptions of the user's code come through."""
         raise NotImplementedError
+
+    def unused(self) -> None:
+        """The wait ends without returning what the last look may have given it: take that back. Followed by :meth:`close`."""
 
     def close(self) -> None:
         """Unsubscribe and release everything. Closing again does nothing."""
