@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from support import SCALE
 
 from waitkit import virtual_clock
 from waitkit.engine import clock
 from waitkit.ground import records, settings
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The limit of pytest-timeout is stretched on slow machines as those of waitkit are."""
+    if config.getoption("timeout", None) is None and SCALE != 1:
+        config.option.timeout = float(config.getini("timeout")) * SCALE
 
 
 @pytest.fixture(autouse=True)

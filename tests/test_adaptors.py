@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import queue
 import socket
 import subprocess
 import sys
@@ -278,3 +279,14 @@ def test_a_number_beyond_all_descriptors_is_refused():
     """A number that can be no descriptor is refused with its value."""
     with pytest.raises((ValueError, OSError), match=str(10**30)):
         wait_for(readable(10**30), 0)
+
+
+if sys.version_info >= (3, 13):
+
+    def test_a_queue_that_is_shut_down():
+        """A queue that is shut down ends the wait: its ``get`` raises at once, and nothing will ever come."""
+        items = queue.Queue()
+        waiting = Running(wait_for, items, LIMIT)
+        until(lambda: waiters(items.not_empty) == 1)
+        items.shutdown()
+        assert waiting.result() is items

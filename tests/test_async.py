@@ -12,10 +12,13 @@ from waitkit import (
     Cancelled,
     CancelScope,
     Event,
+    StoppedHolding,
     WaitTimeout,
     any_of,
     consistently_async,
     fail_after,
+    http_ok,
+    reserved_port,
     wait_for_async,
 )
 from waitkit.engine import timers
@@ -173,3 +176,26 @@ def test_tasks_do_not_see_the_scopes_of_each_other():
         await task
 
     asyncio.run(main())
+
+
+def test_any_exception_of_a_look_in_a_thread():
+    """A look that is made in a thread may raise what no future can hold; the wait ends with it."""
+    with reserved_port() as port:
+        page = http_ok(f"http://127.0.0.1:{port}/")  # which may block, so the look at both is made in a thread
+
+        async def main() -> None:
+            await wait_for_async(page | (lambda: next(iter(()))), LIMIT)
+
+        with pytest.raises(RuntimeError) as caught:  # as a coroutine lets none out
+            asyncio.run(main())
+    assert type(caught.value.__cause__) is StopIteration
+
+
+def test_consistently_tells_who_waits():
+    """The error names the line that called, though the wait is made by a task and looked at in a thread."""
+
+    async def main() -> None:
+        await consistently_async(http_ok("http://127.0.0.1:9/"), "100ms")
+
+    with pytest.raises(StoppedHolding, match=r"waited at tests/test_async.py:\d+"):
+        asyncio.run(main())

@@ -179,3 +179,30 @@ def test_the_limit_in_the_facts_is_the_tightest(virtual):
         wait_for(after("1h"), "2s")
     assert ended.value.facts.limit == 1.0
     assert not scope.cancelled_caught  # pytest took it in before the scope could
+
+
+def test_a_message_that_raises_does_not_hide_the_error():
+    """An ignored exception whose text cannot be had is named by its type."""
+
+    class Bad(Exception):
+        def __str__(self):
+            raise ZeroDivisionError
+
+    def fails():
+        raise Bad
+
+    with pytest.raises(WaitTimeout, match="last: Bad, whose message raised ZeroDivisionError"):
+        wait_for(fails, 0, ignore=Bad)
+
+
+def test_every_overrun_is_told(virtual):
+    """What looks take beyond the deadline is told of each of them: the only one, and that of what ends the wait early."""
+
+    def slow(answer: bool) -> bool:
+        virtual.advance(3)
+        return answer
+
+    with pytest.raises(WaitTimeout, match="looks took 3 s beyond the deadline"):
+        wait_for(lambda: slow(False), 0)
+    with pytest.raises(WaitFailed, match="looks took 8.5 s beyond the deadline"):
+        wait_for(lambda: slow(False), "500ms", unless=lambda: slow(True))

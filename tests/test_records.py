@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import threading
@@ -18,7 +19,9 @@ from waitkit import (
     WaitTimeout,
     consistently,
     log_long_waits,
+    readable,
     subscribe,
+    unix_socket_listening,
     wait_for,
     wait_for_async,
 )
@@ -260,3 +263,45 @@ def test_an_infinite_growth_ends_no_wait(virtual):
         return
     with pytest.raises(WaitTimeout):
         wait_for(Event(), "2s")
+
+
+def test_a_look_that_raises_is_counted():
+    """The record of a wait whose first look has raised tells of one look."""
+    records = []
+    with subscribe(records.append), pytest.raises(ZeroDivisionError):
+        wait_for(lambda: 1 / 0)
+    assert [(record.outcome, record.looks) for record in records] == [("error", 1)]
+
+
+def test_subscribers_that_wait_are_not_told_of_it():
+    """A subscriber that waits itself hears nothing of its own waits, so it is not called within itself for ever."""
+    heard = []
+
+    def hear(record):
+        wait_for(lambda: True)
+        heard.append(record.what)
+
+    with subscribe(hear):
+        wait_for(lambda: True, message="the first")
+        wait_for(lambda: True, message="the second")
+    assert heard == ["the first", "the second"]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: log_long_waits(level="INFO"), "level='INFO' is not a number such as logging.INFO"),
+        (lambda: subscribe(print, progress_growth="x"), "progress_growth='x' is not a number"),
+        (lambda: wait_for(lambda: True, message=""), "message='' says nothing"),
+        (lambda: Event(5), "name=5 is no text"),
+        (lambda: CancelScope().cancel(5), "reason=5 is no text"),
+        (lambda: wait_for(lambda *, name: True), r"needs arguments \(name=\)"),
+        (lambda: wait_for(lambda: True, -4e-10), "-4e-10 is negative"),
+        (lambda: unix_socket_listening(""), "path='' is empty"),
+        (lambda: readable(io.StringIO()), "in memory alone"),
+    ],
+)
+def test_bad_input(make, message):
+    """What cannot be is refused when it is written, naming it."""
+    with pytest.raises((TypeError, ValueError), match=message):
+        make()

@@ -206,3 +206,45 @@ def test_a_signalled_wait_is_ended_while_it_rests():
     assert resting.wait(LIMIT)
     scope.cancel()
     assert working.result() is True
+
+
+@pytest.mark.parametrize("also_fails", [False, True])
+@pytest.mark.parametrize("kind", [move_on_after, fail_after])
+def test_the_end_of_a_scope_in_a_task_group(virtual, kind, also_fails):
+    """Tasks of a group inside of a scope end with it; what else went wrong in the group comes out, in a group as it was."""
+    scope = kind("1s")
+
+    async def fails_late() -> None:
+        try:
+            await wait_for_async(Event(), None)
+        finally:
+            raise LookupError
+
+    async def main() -> None:
+        with scope:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(3):
+                    group.create_task(wait_for_async(Event(), None))
+                if also_fails:
+                    group.create_task(fails_late())
+
+    if also_fails:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            asyncio.run(main())
+        assert [type(error) for error in caught.value.exceptions] == [LookupError]
+    elif kind is fail_after:
+        with pytest.raises(WaitTimeout, match="an event to be set"):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+    assert scope.cancelled_caught
+    assert virtual.elapsed == 1
+
+
+def test_a_group_without_the_end_of_this_scope():
+    """A group in which nothing is of this scope passes as it is."""
+    group = BaseExceptionGroup("of others", [ValueError()])
+    with pytest.raises(BaseExceptionGroup) as caught, CancelScope() as scope:
+        raise group
+    assert caught.value is group
+    assert not scope.cancelled_caught

@@ -107,7 +107,8 @@ def wait_for(
         event, a :class:`ProcessExit` for a process, and the thread, future, queue or connection itself.
 
     Raises:
-        WaitTimeout: the deadline came first. The last exception that was ignored is its ``__cause__``.
+        WaitTimeout: the deadline came first. Where the last look ended in an exception that is ignored, that is its
+            ``__cause__``.
         WaitFailed: the *unless* condition came true.
         Cancelled: a scope around was cancelled, or its deadline came.
         TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
@@ -172,7 +173,8 @@ def wait_for_async(
 
     Args:
         condition: a :class:`Condition`, a callable without arguments (probed: called at growing gaps, in this
-            loop), or a thing of the standard library: an event, thread, future, queue, process, connection, socket.
+            loop; combined with one that may block, as :func:`http_ok`, in a thread of its executor), or a thing of the standard
+            library: an event, thread, future, queue, process, connection, socket.
         timeout: how long to wait. Left out: 10 s (see :func:`set_defaults`), unless a scope around has a deadline.
             ``None``: no limit of its own. ``0``: one look. The last look is made at the deadline itself.
         message: what is awaited, in words, for errors and records; or a function that is called when the wait fails,
@@ -186,7 +188,8 @@ def wait_for_async(
         event, a :class:`ProcessExit` for a process, and the thread, future, queue or connection itself.
 
     Raises:
-        WaitTimeout: the deadline came first. The last exception that was ignored is its ``__cause__``.
+        WaitTimeout: the deadline came first. Where the last look ended in an exception that is ignored, that is its
+            ``__cause__``.
         WaitFailed: the *unless* condition came true.
         Cancelled: a scope around was cancelled, or its deadline came.
         TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
@@ -216,6 +219,8 @@ def _wait(
 def _check_message(message: Message | None) -> None:
     if message is not None and not isinstance(message, str) and not callable(message):
         raise TypeError(f"message={message!r} is neither a text nor a function of the last value that returns one")
+    if message == "":
+        raise ValueError("message='' says nothing: leave it out, or say what is awaited")
 
 
 def _exceptions(ignore: Ignore) -> tuple[type[Exception], ...]:
@@ -233,8 +238,10 @@ def consistently(condition: object, for_: Duration, *, message: Message | None =
     """Assert that *condition* holds now and goes on holding for a while: the honest form of "sleep, then check".
 
     Args:
-        condition: anything that adapts to a condition. A signalled one fails at once when it stops holding; a callable is
-            looked at every 6 % of the time passed, at most 250 ms apart.
+        condition: anything that adapts to a condition. One that tells when it stops holding (:class:`waitkit.Event`,
+            :class:`waitkit.Value`, a process, a queue) fails at once then, however short that is. Any other (a callable, a
+            port; of a ``threading.Event`` nobody is told that it was cleared) is looked at every 6 % of the time passed, at
+            most 250 ms apart.
         for_: how long it must hold.
         message: what must hold, in words, or a function of the last value that returns them.
         ignore: exceptions of plain callables that mean "does not hold".
@@ -250,14 +257,18 @@ def consistently(condition: object, for_: Duration, *, message: Message | None =
     return block(_holding(condition, for_, message, ignore))
 
 
-async def consistently_async(
+def consistently_async(
     condition: object, for_: Duration, *, message: Message | None = None, ignore: Ignore = ()
-) -> Any:
+) -> Coroutine[Any, Any, Any]:
     """As :func:`consistently`, without blocking the event loop."""
-    return await wait_in_loop(_holding(condition, for_, message, ignore))
+    return wait_in_loop(_holding(condition, for_, message, ignore, calling_line()))
 
 
-def _holding(condition: object, for_: Duration, message: Message | None, ignore: Ignore) -> Wait:
+def _holding(
+    condition: object, for_: Duration, message: Message | None, ignore: Ignore, caller: Caller | None = None
+) -> Wait:
     to_nanoseconds(for_, "for_")
     _check_message(message)
-    return Wait(HeldThroughout(as_condition(condition), for_), None, ignore=_exceptions(ignore), message=message)
+    return Wait(
+        HeldThroughout(as_condition(condition), for_), None, ignore=_exceptions(ignore), message=message, caller=caller
+    )

@@ -95,6 +95,6 @@ def _summed(records: list[waitkit.WaitRecord]) -> Iterator[tuple[str, float]]:
     for record in records:
         if record.thread == here:
             # "serve (pid 812) to be ready: its ready_event to be set" is "serve to be ready" here.
-            what = re.sub(r" \(pid \d+\)| \d+(?= to )|: .*", "", record.what)
+            what = re.sub(r" \(pid \d+\)| \d+(?= to | of )|: .*", "", record.what)
             sums[what] = sums.get(what, 0.0) + record.elapsed
     yield from sums.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import select
 import selectors
 from typing import Final, Protocol
@@ -111,7 +112,10 @@ def _fileno(thing: HasFileno | int) -> int:
     has_one = isinstance(thing, int) or (callable(getattr(thing, "fileno", None)) and not isinstance(thing, type))
     if isinstance(thing, bool) or not has_one:
         raise TypeError(f"{thing!r} has no file descriptor: give its number, or something with fileno()")
-    fd = thing if isinstance(thing, int) else thing.fileno()
+    try:
+        fd = thing if isinstance(thing, int) else thing.fileno()
+    except io.UnsupportedOperation:  # io.StringIO and its like
+        raise TypeError(f"{thing!r} has no file descriptor: it is in memory alone") from None
     if fd < 0:
         raise ValueError(f"{thing!r} has no open file descriptor (it says {fd})")
     if fd > _GREATEST:
@@ -122,7 +126,9 @@ def _fileno(thing: HasFileno | int) -> int:
 def readable(thing: HasFileno | int) -> Condition[object]:
     """Holds when a file descriptor can be read without blocking, or has reached its end; its value is *thing*.
 
-    A wait is woken by the kernel where it offers epoll or kqueue. Regular files are always readable.
+    A wait is woken by the kernel where it offers epoll or kqueue. Regular files are always readable. The kernel does not know of
+    what Python has read ahead: a buffered file (``popen.stdout``) whose next line is in its buffer already is not readable. Have
+    it unbuffered (``bufsize=0``), or wait for what a thread reads from it.
 
     Args:
         thing: a connection, socket or pipe, anything with ``fileno()``, or the number of a descriptor. It must stay

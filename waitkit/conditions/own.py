@@ -50,9 +50,14 @@ class Event(Condition[bool]):
 
     Args:
         name: what to call it in messages.
+
+    Raises:
+        TypeError: *name* is no text.
     """
 
     def __init__(self, name: str = "") -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r} is no text")
         self._name = name
         self._changes = itertools.count(1)
         # All there is to know in one object, which a change replaces as a whole. No two are of one epoch: whoever finds the

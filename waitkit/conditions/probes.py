@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from waitkit.conditions.condition import Condition
-from waitkit.conditions.sources import describe_callable, describe_value
+from waitkit.conditions.sources import describe_callable, describe_error, describe_value
 from waitkit.engine.clock import current_clock
 from waitkit.ground.callables import kind_of, python_function
 from waitkit.ground.durations import Nanoseconds
@@ -75,7 +75,7 @@ class _ProbeWatch(Watch):
 
     def seen(self) -> str:
         if self._error is not None:
-            return f"{type(self._error).__name__}: {self._error}"
+            return describe_error(self._error)
         return describe_value(self._value) if self._looked else ""
 
     def error(self) -> Exception | None:
@@ -114,7 +114,13 @@ def _refuse_as_condition(function: Callable[[], Any]) -> None:
     code = getattr(inner, "__code__", None)
     if code is None or bound is None:
         return
-    required = code.co_argcount - len(getattr(inner, "__defaults__", None) or ()) - bound
-    if required > 0:
-        names = ", ".join(code.co_varnames[bound : bound + required])
-        raise TypeError(f"{describe_callable(function)} needs arguments ({names}): a condition is called without any")
+    first_with_default = code.co_argcount - len(getattr(inner, "__defaults__", None) or ())
+    keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    missing = [
+        *code.co_varnames[bound:first_with_default],
+        *(f"{name}=" for name in keywords if name not in (getattr(inner, "__kwdefaults__", None) or ())),
+    ]
+    if missing:
+        raise TypeError(
+            f"{describe_callable(function)} needs arguments ({', '.join(missing)}): a condition is called without any"
+        )

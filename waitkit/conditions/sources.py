@@ -13,7 +13,7 @@ from waitkit.engine.locks import ForkSafeLock
 if TYPE_CHECKING:
     import ast
 
-__all__ = ["describe_callable", "describe_value"]
+__all__ = ["describe_callable", "describe_error", "describe_value"]
 
 _LONGEST: Final = 200
 _TRIES: Final = 3
@@ -42,6 +42,14 @@ def describe_callable(function: Callable[..., Any]) -> str:
         if source is not None:
             return source
     return f"{name.replace('<locals>.', '')}()"
+
+
+def describe_error(error: BaseException) -> str:
+    """``"ValueError: its message"``; a message that cannot be had is named as such, as with :func:`describe_value`."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception as broken:  # noqa: BLE001 - as above
+        return f"{type(error).__name__}, whose message raised {type(broken).__name__}"
 
 
 @lru_cache(maxsize=256)  # a file is parsed for it: milliseconds, and many objects may come from one line

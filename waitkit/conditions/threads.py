@@ -134,7 +134,8 @@ class SharedEventSet(Condition[bool]):
 class ItemQueued(Condition[Any]):
     """A :class:`queue.Queue` (or Lifo-, Priority-, SimpleQueue) that has an item; its value is the queue.
 
-    It says that an item is there, not that it stays: another thread may take it first.
+    It says that an item is there, not that it stays: another thread may take it first. One that was shut down (3.13) counts, too:
+    ``get()`` then raises at once, and nothing is left to wait for.
     """
 
     def __init__(self, items: queue.Queue[Any]) -> None:
@@ -149,7 +150,9 @@ class ItemQueued(Condition[Any]):
         # put() notifies not_empty and get() not_full: both, as ~condition waits for the queue to be empty. A
         # SimpleQueue is written in C and has neither.
         hooks = (getattr(items, "not_empty", None), getattr(items, "not_full", None))
-        return _LevelWatch(context, hooks, lambda: None if items.empty() else items)
+        return _LevelWatch(
+            context, hooks, lambda: None if items.empty() and not getattr(items, "is_shutdown", False) else items
+        )
 
 
 class FutureDone(Condition["Future[T]"]):

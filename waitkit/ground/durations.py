@@ -68,6 +68,8 @@ def to_nanoseconds(value: Duration, name: str = "duration") -> Nanoseconds:
                 f"{name}={value!r} is not a finite duration: {_FORMS}; no limit is None, where it is allowed"
             )
         nanoseconds = round(value * SECOND) if abs(value) <= _LONGEST else _LONGEST + 1
+        if value < 0:  # and be it less than half a nanosecond
+            nanoseconds = -1
     if nanoseconds > _LONGEST:
         raise ValueError(f"{name} is beyond every clock: {_FORMS}")
     if nanoseconds < 0:

@@ -6,6 +6,7 @@ thread, so they should be quick; what they raise is logged and goes no further.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
@@ -130,13 +131,15 @@ class Subscriber:
         self.close()
 
 
+_telling = threading.local()
+
 # Replaced as a whole, never changed in place: a wait that reads it needs no lock, and neither does a fork.
 _subscribers: tuple[Subscriber, ...] = ()
 
 
 def subscribers() -> tuple[Subscriber, ...]:
-    """Those subscribed now."""
-    return _subscribers
+    """Those subscribed now; none while the caller is itself being told something: what it waits for is not told in turn."""
+    return () if _subscribers and getattr(_telling, "now", False) else _subscribers
 
 
 def subscribe(
@@ -169,6 +172,8 @@ def subscribe(
     for name, callback in (("on_end", on_end), ("on_progress", on_progress)):
         if callback is not None and not callable(callback):
             raise TypeError(f"{name}={callback!r} cannot be called: give a function of one WaitRecord")
+    if isinstance(progress_growth, bool) or not isinstance(progress_growth, int | float):
+        raise TypeError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
     if not 1.01 <= progress_growth <= 1_000:
         raise ValueError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
     if not isinstance(tries, bool):
@@ -192,12 +197,15 @@ def publish(callback: Callable[[WaitRecord], object] | None, record: WaitRecord)
     """Hand a record to one callback of a subscriber. A subscriber that raises is logged: it must not end the wait."""
     if callback is None:
         return
+    _telling.now = True
     try:
         callback(record)
     except Exception:
         import logging
 
         logging.getLogger("waitkit").exception("a subscriber to wait records raised on: %s", record)
+    finally:
+        _telling.now = False
 
 
 def log_long_waits(after: Duration = "5s", *, level: int = _INFO) -> Subscriber:
@@ -213,8 +221,10 @@ def log_long_waits(after: Duration = "5s", *, level: int = _INFO) -> Subscriber:
         The subscription: a context manager with ``close()``.
 
     Raises:
-        TypeError, ValueError: *after* is no duration.
+        TypeError, ValueError: *after* is no duration; *level* is no number, as those of :mod:`logging` are.
     """
+    if isinstance(level, bool) or not isinstance(level, int):
+        raise TypeError(f"level={level!r} is not a number such as logging.INFO")
     import logging
 
     logger = logging.getLogger("waitkit")

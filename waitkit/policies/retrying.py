@@ -30,7 +30,7 @@ class RetryPolicy:
     """When to try again. All durations in nanoseconds; checked by :func:`waitkit.retry_backoff`.
 
     Attributes:
-        on: which exceptions to retry, as a function.
+        on: which exceptions to retry: their types, or a function.
         attempts: how many attempts in all; ``None`` for no limit.
         timeout: how long all attempts and delays may take together; ``None`` for no limit.
         backoff: the delays.
@@ -39,7 +39,7 @@ class RetryPolicy:
         nested: retry also what an inner retry has given up on.
     """
 
-    on: Callable[[Exception], object]
+    on: tuple[type[Exception], ...] | Callable[[Exception], object]
     attempts: int | None
     timeout: Nanoseconds | None
     backoff: Backoff
@@ -90,7 +90,7 @@ class RetryState:
         policy = self.policy
         asked: object = True
         if failure is not None:
-            asked = policy.on(failure)
+            asked = isinstance(failure, policy.on) if isinstance(policy.on, tuple) else policy.on(failure)
             if asked is False or asked is None:
                 return NOT_RETRIED
             if already_retried and not policy.nested:
@@ -137,8 +137,8 @@ class RetryState:
         return f"gave up after {attempts} in {format_duration(now - self.started)} ({why}): {'; '.join(parts)}"
 
 
-def read_on(on: RetryOn) -> Callable[[Exception], object]:
-    """The function that *on* stands for.
+def read_on(on: RetryOn) -> tuple[type[Exception], ...] | Callable[[Exception], object]:
+    """The types that *on* names, as a tuple, or the function that it is.
 
     Raises:
         TypeError: *on* is neither exception types, each an ``Exception``, nor a function.
@@ -150,23 +150,10 @@ def read_on(on: RetryOn) -> Callable[[Exception], object]:
                 raise TypeError(
                     f"on={on!r}: {kind!r} is no subclass of Exception; interrupts, exits and cancellations are never retried"
                 )
-        types: tuple[type[Exception], ...] = kinds  # type: ignore[assignment]
-        return _IsOneOf(types)
+        return kinds  # type: ignore[return-value]
     if isinstance(on, tuple) or not callable(on):
         raise TypeError(
             f"on={on!r} does not say what to retry: give an exception type, a tuple of them, or a function of the exception "
             "that returns True, False, or a delay"
         )
     return on
-
-
-class _IsOneOf:
-    """``isinstance`` for one set of types; a class, so that policies pickle."""
-
-    __slots__ = ("types",)
-
-    def __init__(self, types: tuple[type[Exception], ...]) -> None:
-        self.types = types
-
-    def __call__(self, error: Exception) -> bool:
-        return isinstance(error, self.types)

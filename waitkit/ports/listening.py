@@ -224,6 +224,8 @@ def unix_socket_listening(path: str | os.PathLike[str]) -> Condition[Path]:
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
+    if not os.fspath(path):
+        raise ValueError(f"path={path!r} is empty")
     absolute = os.path.abspath(path)
     if len(os.fsencode(absolute)) > LONGEST_PATH:
         raise ValueError(f"path={absolute!r} is too long for a unix socket: at most {LONGEST_PATH} bytes")

@@ -55,7 +55,7 @@ def already_retried(error: BaseException | None, attempt: object) -> bool:
         if error is None:
             return False
         # It may have been given up on before: by a call that this one falls back for, or as the same is raised again and again.
-        if error.__dict__.get(_MARK) is attempt:
+        if getattr(error, _MARK, None) is attempt:
             return True
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False

@@ -127,28 +127,36 @@ class _Looker:
     def __init__(self, wait: Wait, loop: asyncio.AbstractEventLoop) -> None:
         self._wait = wait
         self._loop = loop
-        self._in_thread: asyncio.Future[bool] | None = None
+        self._in_thread: asyncio.Future[_Looked] | None = None
 
     async def look(self) -> bool:
         if not self._wait.may_block:
             return self._wait.look()
         import asyncio
 
-        self._in_thread = self._loop.run_in_executor(None, contextvars.copy_context().run, self._wait.look)
-        return await asyncio.shield(self._in_thread)
+        self._in_thread = self._loop.run_in_executor(None, contextvars.copy_context().run, _look, self._wait)
+        holds, error = await asyncio.shield(self._in_thread)
+        if error is not None:
+            raise error
+        return holds
 
     def afterwards(self, close: Callable[[], None]) -> None:
         """Close the wait, but not under a look that goes on in a thread after its task was cancelled."""
         if self._in_thread is None or self._in_thread.done():
             close()
         else:
-            self._in_thread.add_done_callback(lambda look: _retrieve(look, close))
+            self._in_thread.add_done_callback(lambda _: close())
 
 
-def _retrieve(look: asyncio.Future[bool], close: Callable[[], None]) -> None:
-    if not look.cancelled():
-        look.exception()  # its task is gone: nobody else will ask, and asyncio logs exceptions nobody asked for
-    close()
+_Looked: TypeAlias = tuple[bool, BaseException | None]
+
+
+def _look(wait: Wait) -> _Looked:
+    """Look, and return what that raises: no future can hold a ``StopIteration``, and it logs what nobody asks for."""
+    try:
+        return wait.look(), None
+    except BaseException as error:  # noqa: BLE001 - it is raised where the look is awaited
+        return False, error
 
 
 class _LoopParker:

@@ -98,7 +98,12 @@ class CancelScope:
 
         Args:
             reason: goes into the :class:`Cancelled` that the waits raise.
+
+        Raises:
+            TypeError: *reason* is no text.
         """
+        if not isinstance(reason, str):
+            raise TypeError(f"reason={reason!r} is no text")
         if self._reason is None:
             self._reason = reason
             self._signal.notify()
@@ -140,12 +145,26 @@ class CancelScope:
                 "with nested with-blocks"
             )
         _stack.set(stack[:-1])
-        if not isinstance(error, Cancelled) or error.scope is not self:
+        ours, others = self._split(error)
+        if ours is None:
             return False
         self._caught = True
+        if others is not None:
+            raise others
         if self._fails and not self.cancel_called:
-            raise WaitTimeout(error.facts) from error.__cause__
+            raise WaitTimeout(ours.facts) from ours.__cause__
         return True
+
+    def _split(self, error: BaseException | None) -> tuple[Cancelled | None, BaseException | None]:
+        """What of *error* is the end of this scope, and what is left without: of a task group, tasks of both kinds come."""
+        if isinstance(error, Cancelled):
+            return (error, None) if error.scope is self else (None, error)
+        if not isinstance(error, BaseExceptionGroup):
+            return None, error
+        ended, others = error.split(lambda one: isinstance(one, Cancelled) and one.scope is self)
+        while isinstance(ended, BaseExceptionGroup):
+            ended = ended.exceptions[0]
+        return (ended, others) if isinstance(ended, Cancelled) else (None, error)
 
     def __repr__(self) -> str:
         limit = "no deadline" if self._timeout is None else format_duration(self._timeout)

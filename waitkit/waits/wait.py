@@ -134,7 +134,7 @@ class Wait:
         self._value_judged: object = None
         #: how often the condition was looked at
         self.looks = 0
-        #: how far the last look that began in time went past the deadline, in nanoseconds
+        #: how long looks have lasted beyond the deadline, in nanoseconds
         self.overrun = 0
         #: what the condition held with; set when :meth:`look` has returned true
         self.value: object = None
@@ -187,8 +187,8 @@ class Wait:
         for scope in self._scopes:
             if scope.cancel_called:
                 raise self._cancelled(scope, begun)
+        self.looks += 1  # one that raises has looked, too
         verdict = self._watch.look(begun)
-        self.looks += 1
         if self._unless_watch is not None:
             verdict = self._look_against(self._unless_watch, begun, verdict)
         if verdict.holds:
@@ -203,10 +203,11 @@ class Wait:
         deadline = self._context.deadline
         if deadline is not None:
             if begun >= deadline:
+                self._note_overrun(begun)
                 raise self._timed_out(begun)
             if due is None or deadline < due:  # a look that is due earlier has ended earlier
                 due = deadline
-                self.overrun = max(0, self._now() - deadline)
+                self._note_overrun(begun)
         self.due = due
         if self.reports:
             self._look_due = due
@@ -223,14 +224,21 @@ class Wait:
         deadline = self._context.deadline
         if deadline is None or begun < deadline:
             # Both may have come since the first of these looks, as a process's last words and its end: those go first.
-            verdict = self._watch.look(self._now())
             self.looks += 1
+            verdict = self._watch.look(self._now())
         if verdict.holds:
             return verdict
         if self._noted is not None:
             self._noted.look(begun, self._watch)
         self._value_judged = verdict.value
+        self._note_overrun(begun)
         raise self._failed()
+
+    def _note_overrun(self, begun: Nanoseconds) -> None:
+        """Add what of a look, begun at this instant and just ended, was past the deadline."""
+        deadline = self._context.deadline
+        if deadline is not None:
+            self.overrun += max(0, self._now() - max(begun, deadline))
 
     def only_reports(self) -> bool:
         """Called where a rest ended by the time, not by a wake-up: report progress, where it was for that alone.
@@ -317,7 +325,7 @@ class Wait:
         asked = (explain or (self._watch,)) if self._explained else ()
         notes = [note for watch in asked for note in watch.explain()]
         if self.overrun > 5 * MILLISECOND:
-            notes.append(f"a look ended {format_duration(self.overrun)} past the deadline, as none is cut off")
+            notes.append(f"looks took {format_duration(self.overrun)} beyond the deadline, as none is cut off")
         deadline = self._context.deadline
         return WaitFacts(
             headline=f"{ended} {format_duration(elapsed)}{joint}{what}{f', {reason}' if reason else ''}",
