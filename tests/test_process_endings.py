@@ -277,7 +277,7 @@ def test_forgotten_callable(filters: str) -> None:
 EXIT = """
 import sys
 from waitkit import managed_process
-import children
+import callables as children
 
 def start(target, **options):
     process = managed_process(target, **options)

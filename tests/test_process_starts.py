@@ -120,7 +120,7 @@ def test_child_hears_its_signals() -> None:
 
 UNGUARDED = """
     from waitkit import managed_process
-    import children
+    import callables as children
     managed_process(children.stay, ready="event", ready_timeout=20, start_method={method!r}).start()
 """
 
