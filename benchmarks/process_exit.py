@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from measure import Flip, Table, interleaved, now, peer, spread_evenly, times
+from measure import Flip, Goal, Table, interleaved, now, peer, spread_evenly, times
 
 from waitkit import wait_for
 
@@ -75,8 +75,9 @@ def run(options: argparse.Namespace) -> list[Table]:
     )
     for name in methods:
         if name in samples:
-            ratio = f"{times(samples[name], samples[BASELINE]):.2f}" if BASELINE in samples else ""
-            table.add(name, samples[name], ratio)
+            ratio = times(samples[name], samples[BASELINE]) if BASELINE in samples else 0.0
+            goal = Goal(f"<= 2 x {BASELINE}", ratio <= 2) if ratio and name == "wait_for(popen)" else None
+            table.add(name, samples[name], f"{ratio:.2f}" if ratio else "", goal=goal)
         else:
             table.missing(name, "not on this platform" if name == BASELINE else "not installed")
     return [table]

@@ -16,6 +16,9 @@ from waitkit import retry_backoff
 
 FAILURES = 10
 
+#: tenacity sleeps for a moment even where the delay is 0; this is what it costs without.
+NO_SLEEP = "tenacity, sleep= does nothing"
+
 Decorator = Callable[[Callable[[], object]], Callable[[], object]]
 
 
@@ -33,16 +36,21 @@ def _wrapt(function: Callable[[], object]) -> Callable[[], object]:
 
 def _decorators() -> dict[str, Decorator | None]:
     tenacity, stamina, backoff = peer("tenacity"), peer("stamina"), peer("backoff")
+    retries: dict[str, Any] = {}
+    if tenacity is not None:
+        retries = {
+            "retry": tenacity.retry_if_exception_type(OSError),
+            "stop": tenacity.stop_after_attempt(FAILURES + 1),
+            "reraise": True,
+        }
     if stamina is not None:
         stamina.instrumentation.set_on_retry_hooks([])  # its default hooks log arguments, which costs
     logging.getLogger("backoff").setLevel(logging.CRITICAL)
     attempts = FAILURES + 1
     return {
         "waitkit": retry_backoff(on=OSError, attempts=attempts, base=0),
-        "tenacity": tenacity
-        and tenacity.retry(
-            retry=tenacity.retry_if_exception_type(OSError), stop=tenacity.stop_after_attempt(attempts), reraise=True
-        ),
+        "tenacity": tenacity and tenacity.retry(**retries),
+        NO_SLEEP: tenacity and tenacity.retry(sleep=lambda _: None, **retries),
         "stamina": stamina and stamina.retry(on=OSError, attempts=attempts, wait_initial=0, wait_max=0, wait_jitter=0),
         "backoff": backoff
         and backoff.on_exception(backoff.constant, OSError, max_tries=attempts, interval=0, jitter=None),
@@ -98,11 +106,16 @@ def run(options: argparse.Namespace) -> list[Table]:
         "us",
         note=f"a call that fails {FAILURES} times, less what one that succeeds costs, divided by {FAILURES}",
     )
+    costs: dict[str, list[float]] = {}
     for name in decorators:
         if name not in whole:
             each.missing(name)
             continue
-        samples = [(sample - median(first[name])) / FAILURES for sample in whole[name]]
-        goal = Goal("<= 3 us", median(samples) <= 3) if name == "waitkit" else None
+        costs[name] = [(sample - median(first[name])) / FAILURES for sample in whole[name]]
+    for name, samples in costs.items():
+        goal = None
+        if name == "waitkit" and NO_SLEEP in costs:
+            # The goal was written as 3 us on a machine where tenacity takes 17 us.
+            goal = Goal(f"<= 3/17 of {NO_SLEEP}", times(samples, costs[NO_SLEEP]) <= 3 / 17)
         each.add(name, samples, goal=goal)
     return [table, each]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
@@ -62,7 +63,7 @@ class RetryState:
         self.failures = 0
         self._delay: Nanoseconds = 0
         self._first: list[str] = []
-        self._last: list[str] = []
+        self._last: deque[str] = deque(maxlen=_KEPT_LAST)
 
     def failed(
         self,
@@ -86,7 +87,7 @@ class RetryState:
             delays: False takes all delays away.
         """
         self.failures += 1
-        self._keep(text)
+        (self._first if self.failures <= _KEPT_FIRST else self._last).append(text)
         policy = self.policy
         asked: object = True
         if failure is not None:
@@ -98,7 +99,7 @@ class RetryState:
         limit = policy.attempts if attempts is None else attempts
         if limit is not None and self.failures >= limit:
             return f"{limit} {'attempt' if limit == 1 else 'attempts'} made"
-        delay = self._delay_after(asked, chance) if delays else 0
+        delay = self._delay_after(asked, chance) if delays and (asked is not True or policy.backoff.base) else 0
         if self.deadline is not None and now + delay > self.deadline:
             if now >= self.deadline or not policy.may_end_early:
                 assert policy.timeout is not None
@@ -110,20 +111,12 @@ class RetryState:
     def _delay_after(self, asked: Any, chance: Chance) -> Nanoseconds:
         backoff = self.policy.backoff
         if asked is True:
-            return backoff.delay(self.failures, chance, self._delay) if backoff.max_delay else 0
+            return backoff.delay(self.failures, chance, self._delay)
         # All clients are told the same instant: come a little later than asked, each by another chance. Where no room is left
         # below the limit, come a little earlier, or all would come at that.
         longest = self.policy.longest_asked
         spread = min(backoff.base, longest)
         return min(to_nanoseconds(asked, "the delay that on= returned"), longest - spread) + round(chance() * spread)
-
-    def _keep(self, text: str) -> None:
-        if len(self._first) < _KEPT_FIRST:
-            self._first.append(text)
-            return
-        self._last.append(text)
-        if len(self._last) > _KEPT_LAST:
-            del self._last[0]
 
     def note(self, why: str, now: Nanoseconds) -> str:
         """What to tell with the last exception: attempts, time, and each attempt's error in short."""

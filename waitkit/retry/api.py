@@ -13,7 +13,7 @@ from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanos
 from waitkit.policies.backoff import Backoff, Jitter
 from waitkit.policies.retrying import RetryOn, RetryPolicy, read_on
 from waitkit.retry.budget import RetryBudget
-from waitkit.retry.records import RetryHook, Running, current
+from waitkit.retry.records import Mark, RetryHook, Running, current
 from waitkit.retry.retrier import Course, Retrier
 from waitkit.waits.drivers import Flow, drive, drive_in_loop
 
@@ -175,7 +175,7 @@ class BlockAttempt:
 
     def __init__(self, retrying: Retrying, number: int, previous: Exception | None) -> None:
         self._retrying = retrying
-        self._running: Running = (number, previous, object())
+        self._running: Running = (number, previous, [])
         self.number = number
         self.previous = previous
 
@@ -246,7 +246,7 @@ class Retrying:
     def _begun(self) -> None:
         self._entered = True
 
-    def _ended(self, attempt: object, error: BaseException | None) -> bool:
+    def _ended(self, attempt: Mark, error: BaseException | None) -> bool:
         """Take in how the block ended. True to keep its exception, as another attempt follows."""
         course = self._course
         assert course is not None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attempt",
+    "Mark",
     "RetryHook",
     "RetryRecord",
     "Running",
@@ -37,9 +38,13 @@ class Attempt(NamedTuple):
     previous: Exception | None
 
 
-#: An attempt in progress: its number, the exception of the one before, and an object that is its alone. A plain tuple: the first
-#: attempt of each call makes one, and mostly nobody asks.
-Running: TypeAlias = tuple[int, Exception | None, object]
+#: What tells an attempt from all others, by identity. A retry inside of it that gives up adds an entry, so that one look tells
+#: whether any has.
+Mark: TypeAlias = list[None]
+
+#: An attempt in progress: its number, the exception of the one before, and its mark. A plain tuple: the first attempt of each
+#: call makes one, and mostly nobody asks.
+Running: TypeAlias = tuple[int, Exception | None, Mark]
 
 current: Final[ContextVar[Running | None]] = ContextVar("waitkit_attempt", default=None)
 
@@ -50,8 +55,8 @@ def current_attempt() -> Attempt | None:
     return None if running is None else Attempt(*running[:2])
 
 
-def current_attempt_mark() -> object:
-    """What tells the attempt this code runs in from all others; ``None`` outside of one."""
+def current_attempt_mark() -> Mark | None:
+    """The mark of the attempt this code runs in; ``None`` outside of one."""
     running = current.get()
     return None if running is None else running[2]
 

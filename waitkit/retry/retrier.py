@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from types import CoroutineType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import attrs
 
@@ -17,7 +17,7 @@ from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout, add_note
 from waitkit.policies.retrying import NOT_RETRIED, RetryPolicy, RetryState
 from waitkit.retry.budget import RetryBudget
-from waitkit.retry.records import RetryHook, RetryRecord, current, current_attempt_mark, is_logged, tell
+from waitkit.retry.records import Mark, RetryHook, RetryRecord, current, current_attempt_mark, is_logged, tell
 from waitkit.waits.drivers import Flow, drive, drive_in_loop
 from waitkit.waits.scopes import current_scopes
 from waitkit.waits.wait import Wait, checkpoint
@@ -49,7 +49,7 @@ _MARK: Final = "__waitkit_retried__"
 _LONGEST_CHAIN: Final = 50
 
 
-def already_retried(error: BaseException | None, attempt: object) -> bool:
+def already_retried(error: BaseException | None, attempt: Mark) -> bool:
     """Whether a retry inside of *attempt* has given up on *error*, or on what it was raised from."""
     for _ in range(_LONGEST_CHAIN):  # a chain of causes may be a circle
         if error is None:
@@ -64,13 +64,11 @@ def already_retried(error: BaseException | None, attempt: object) -> bool:
 class Course(RetryState):
     """A call that has failed, in the course of its attempts: what the policy knows of it, and what its hooks are told."""
 
-    __slots__ = ("attempt", "failure", "function", "value")
+    __slots__ = ("failure", "function", "value")
 
     def __init__(self, policy: RetryPolicy, started: Nanoseconds, function: Callable[..., Any] | None) -> None:
         super().__init__(policy, started)
         self.function = function
-        #: the object that is the last attempt's alone, see :data:`waitkit.retry.records.Running`
-        self.attempt: object = None
         #: the exception of the last attempt; ``None`` where its result is to be retried
         self.failure: Exception | None = None
         #: the result to be retried
@@ -97,7 +95,7 @@ class Retrier:
         course: Course | None = None
         number, previous = 1, None
         while True:
-            attempt = object()
+            attempt: Mark = []
             token = current.set((number, previous, attempt))
             try:
                 try:
@@ -106,7 +104,7 @@ class Retrier:
                     current.reset(token)
             except Exception as error:
                 # Without our frame, which raising it puts there anew; and which would hold the exception that holds it.
-                failure = error.with_traceback(_from_the_callee(error))
+                failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
                 course = course or Course(self.policy, started, function)
                 again = self.decide(course, attempt, failure, None)
                 if not (again if isinstance(again, bool) else drive(again)):
@@ -130,7 +128,7 @@ class Retrier:
         course: Course | None = None
         number, previous = 1, None
         while True:
-            attempt = object()
+            attempt: Mark = []
             token = current.set((number, previous, attempt))
             try:
                 try:
@@ -138,7 +136,7 @@ class Retrier:
                 finally:
                     current.reset(token)
             except Exception as error:
-                failure = error.with_traceback(_from_the_callee(error))
+                failure = error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
                 course = course or Course(self.policy, started, function)
                 again = self.decide(course, attempt, failure, None)
                 if not (again if isinstance(again, bool) else await drive_in_loop(again)):
@@ -162,7 +160,7 @@ class Retrier:
             self.budget.give_back(after_retry=not first)
         return True
 
-    def decide(self, course: Course, attempt: object, failure: Exception | None, value: object) -> bool | Flow[bool]:
+    def decide(self, course: Course, attempt: Mark, failure: Exception | None, value: object) -> bool | Flow[bool]:
         """Take in a failed attempt.
 
         Returns:
@@ -170,16 +168,15 @@ class Retrier:
         """
         if isinstance(failure, CancelledError):
             return False  # a cancellation, though of class Exception
-        course.attempt, course.failure, course.value = attempt, failure, value
+        course.failure, course.value = failure, value
         instant = now()
         text = "a result to be retried" if failure is None else _short(failure)
-        retried = failure is not None and already_retried(failure, attempt)
+        retried = bool(attempt) and already_retried(failure, attempt)
         answer = course.failed(failure, text, instant, random.random, retried, _override.attempts, _override.delays)
-        if not isinstance(answer, str) and self.budget is not None and not self.budget.take():
-            answer = "the retry budget is spent"
         if isinstance(answer, str):
-            self._give_up(course, answer, instant)
-            return False
+            return self._give_up(course, answer, instant)
+        if self.budget is not None and not self.budget.take():
+            return self._give_up(course, "the retry budget is spent", instant)
         if self.on_retry is not None or is_logged():
             tell(self.on_retry, _record(course, answer / SECOND, "", instant))
         if answer == 0 and course.deadline is None and not current_scopes():
@@ -195,8 +192,7 @@ class Retrier:
         instant = now()
         if course.deadline is None or instant <= course.deadline:
             return True
-        self._give_up(course, "the deadline has come", instant)
-        return False
+        return self._give_up(course, "the deadline has come", instant)
 
     def _delay(self, due: Nanoseconds) -> Flow[None]:
         if self.ready is not None:
@@ -214,15 +210,18 @@ class Retrier:
         """All who waited for the same condition are released at once: a little chance keeps them from coming at once."""
         return random.random() * max(0, min(self.policy.backoff.base, left)) / SECOND  # noqa: S311 - nothing secret
 
-    def _give_up(self, course: Course, why: str, instant: Nanoseconds) -> None:
+    def _give_up(self, course: Course, why: str, instant: Nanoseconds) -> Literal[False]:
+        """Tell that no attempt follows, and why; the answer to whether one does."""
         if self.on_give_up is not None or is_logged():
             tell(self.on_give_up, _record(course, None, why, instant))
         if course.failure is None or why == NOT_RETRIED:
-            return
+            return False
         add_note(course.failure, course.note(why, instant))
         around = current_attempt_mark()
         if around is not None:
+            around.append(None)
             course.failure.__dict__[_MARK] = around
+        return False
 
 
 def _record(course: Course, delay: float | None, why: str, instant: Nanoseconds) -> RetryRecord:
@@ -253,13 +252,9 @@ def _name_of(function: Callable[..., Any] | None) -> str:
 
 def _short(error: Exception) -> str:
     message = str(error)
-    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    if not message:
+        return type(error).__name__
+    text = f"{type(error).__name__}: {message}"
     if "\n" in text:
         text = text[: text.index("\n")]
     return text if len(text) <= 100 else f"{text[:97]}..."
-
-
-def _from_the_callee(error: Exception) -> Any:
-    """The traceback of *error* without our frame, which raising it again puts there anew."""
-    trace = error.__traceback__
-    return trace.tb_next if trace is not None and trace.tb_next is not None else trace
