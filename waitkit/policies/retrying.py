@@ -50,11 +50,22 @@ class RetryPolicy:
 
 
 class RetryState:
-    """One call in the course of its attempts."""
+    """One call in the course of its attempts.
 
-    __slots__ = ("_delay", "_first", "_last", "deadline", "failures", "policy", "started")
+    Args:
+        policy: when to try again.
+        started: the instant the first attempt began.
+        attempts: overrides the policy's number of attempts.
+        delays: False takes all delays away.
+    """
 
-    def __init__(self, policy: RetryPolicy, started: Nanoseconds) -> None:
+    __slots__ = ("_attempts", "_delay", "_delays", "_first", "_last", "deadline", "failures", "policy", "started")
+
+    def __init__(
+        self, policy: RetryPolicy, started: Nanoseconds, attempts: int | None = None, delays: bool = True
+    ) -> None:
+        self._attempts = policy.attempts if attempts is None else attempts
+        self._delays = delays
         self.policy = policy
         self.started = started
         #: the instant after which no attempt starts; ``None`` without a limit
@@ -71,9 +82,7 @@ class RetryState:
         text: str,
         now: Nanoseconds,
         chance: Chance,
-        already_retried: bool = False,
-        attempts: int | None = None,
-        delays: bool = True,
+        already_retried: bool,
     ) -> Nanoseconds | str:
         """Take in a failure, and decide: the delay before the next attempt, or in words why there is none.
 
@@ -83,8 +92,6 @@ class RetryState:
             now: the instant after the attempt.
             chance: draws from [0, 1).
             already_retried: an inner retry has given up on it.
-            attempts: overrides the policy's number of attempts.
-            delays: False takes all delays away.
         """
         self.failures += 1
         (self._first if self.failures <= _KEPT_FIRST else self._last).append(text)
@@ -96,10 +103,10 @@ class RetryState:
                 return NOT_RETRIED
             if already_retried and not policy.nested:
                 return "an inner retry has given up on it"
-        limit = policy.attempts if attempts is None else attempts
+        limit = self._attempts
         if limit is not None and self.failures >= limit:
             return f"{limit} {'attempt' if limit == 1 else 'attempts'} made"
-        delay = self._delay_after(asked, chance) if delays and (asked is not True or policy.backoff.base) else 0
+        delay = self._delay_after(asked, chance) if self._delays and (asked is not True or policy.backoff.base) else 0
         if self.deadline is not None and now + delay > self.deadline:
             if now >= self.deadline or not policy.may_end_early:
                 assert policy.timeout is not None

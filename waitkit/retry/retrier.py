@@ -67,7 +67,7 @@ class Course(RetryState):
     __slots__ = ("failure", "function", "value")
 
     def __init__(self, policy: RetryPolicy, started: Nanoseconds, function: Callable[..., Any] | None) -> None:
-        super().__init__(policy, started)
+        super().__init__(policy, started, *_override)
         self.function = function
         #: the exception of the last attempt; ``None`` where its result is to be retried
         self.failure: Exception | None = None
@@ -172,7 +172,7 @@ class Retrier:
         instant = now()
         text = "a result to be retried" if failure is None else _short(failure)
         retried = bool(attempt) and already_retried(failure, attempt)
-        answer = course.failed(failure, text, instant, random.random, retried, _override.attempts, _override.delays)
+        answer = course.failed(failure, text, instant, random.random, retried)
         if isinstance(answer, str):
             return self._give_up(course, answer, instant)
         if self.budget is not None and not self.budget.take():
