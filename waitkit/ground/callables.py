@@ -41,28 +41,28 @@ def python_function(function: Any) -> tuple[Any, int | None]:
 def kind_of(function: Any) -> CallableKind:
     """Whether a call gives a value, a coroutine, a generator or an async generator."""
     inner = python_function(function)[0]
-    if _is_marked(function) or _is_marked(inner):
-        return "coroutine"
     code = getattr(inner, "__code__", None)
     if code is not None:
         for flag, kind in _FLAGS:
             if code.co_flags & flag:
                 return kind
+    if _is_marked(function) or (inner is not function and _is_marked(inner)):
+        return "coroutine"
     return "plain"
 
 
-#: Where who marks a plain callable as a coroutine function has the mark from: ``inspect.markcoroutinefunction`` (3.12), and the
-#: mocks of the standard library. Nobody has marked any where the module was not imported.
+#: By which attribute a plain callable is marked as a coroutine function, and where the mark is that has to be its value: by
+#: ``inspect.markcoroutinefunction`` (3.12; early releases named it otherwise), and by the mocks of the standard library.
 _MARKS: Final = (
-    ("inspect", "_is_coroutine_mark", "_is_coroutine_marker"),
-    ("inspect", "_is_coroutine_marker", "_is_coroutine_marker"),  # early releases of 3.12
-    ("asyncio.coroutines", "_is_coroutine", "_is_coroutine"),
+    ("_is_coroutine_marker", (("inspect", "_is_coroutine_mark"), ("inspect", "_is_coroutine_marker"))),
+    ("_is_coroutine", (("asyncio.coroutines", "_is_coroutine"),)),
 )
 
 
 def _is_marked(function: Any) -> bool:
-    for module, name, attribute in _MARKS:
-        mark = getattr(sys.modules.get(module), name, None)
-        if mark is not None and getattr(function, attribute, None) is mark:
+    for attribute, homes in _MARKS:
+        mark = getattr(function, attribute, None)
+        # A mock has every attribute: only the mark itself counts.
+        if mark is not None and any(mark is getattr(sys.modules.get(module), name, None) for module, name in homes):
             return True
     return False
