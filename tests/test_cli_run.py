@@ -12,6 +12,7 @@ import sys
 import termios
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from commandline import MODULE, Command, environment, nobody_left, run, run_here
 from support import LIMIT, until
@@ -443,6 +444,50 @@ def test_the_second_does_not_go():
         assert both.ended() == 137
 
 
+#: A second command that starts a process, tells of it, and ends by SIGTERM without it.
+STARTING = "sleep infinity & echo started $!; wait"
+
+
+def started(command: Command) -> int:
+    return int(command.out.saw("started").split()[1])
+
+
+def test_what_the_second_has_started_goes_with_it():
+    """A signal ends the second command, and what that has started is ended with it."""
+    with Command("run", "--ready", "file:/", "--", "sleep", "infinity", "--then", "sh", "-c", STARTING) as both:
+        pid = started(both)
+        both.send(signal.SIGTERM)
+        assert both.ended() == 143
+    wait_for(process_exited(pid), 0)
+
+
+def test_what_the_second_leaves_behind():
+    """What is left of the second command when it has ended goes, too, whatever it did to leave its group."""
+    second = "setsid sleep infinity & echo started $!; exit 5"
+    with Command("run", "--ready", "file:/", "--", "sleep", "infinity", "--then", "sh", "-c", second) as both:
+        assert both.ended() == 5
+    wait_for(process_exited(started(both)), 0)
+
+
+def test_killed_itself_while_the_second_runs():
+    """Where waitkit itself is killed, the second command goes with it, and what that has started."""
+    with Command("run", "--ready", "tcp:{port}", "--", *py(SERVER, "{port}"), "--then", "sh", "-c", STARTING) as both:
+        pids = [int(both.out.saw("listening").split()[1]), started(both)]
+        (second,) = [one for one in psutil.Process(both.process.pid).children() if one.name() == "sh"]
+        both.send(signal.SIGKILL)
+        for process in (*pids, second):
+            wait_for(process_exited(process), LIMIT)
+
+
+def test_no_signal_is_lost_while_the_second_is_started():
+    """A signal that came before there was a second command ends the run without one."""
+    with Command("run", "--ready", "tcp:{port}", "--", *py(SERVER, "{port}"), "--then", *py(SECOND)) as both:
+        both.out.saw("listening")
+        both.send(signal.SIGTERM)  # at any moment of the start of the second
+        assert both.ended() in (3, 143)
+    assert both.out.lines[-1] == "got SIGTERM\n"
+
+
 def test_other_signals_go_to_the_second():
     """What is passed on goes to the second command while it runs."""
     with Command("run", "--ready", "tcp:{port}", "--", *py(SERVER, "{port}"), "--then", *py(SECOND)) as both:
@@ -532,6 +577,17 @@ def test_ctrl_c_at_a_terminal_comes_once():
     assert both.out.text.count("got SIGINT") == 1
 
 
+def test_the_second_has_the_terminal():
+    """The second command is in the foreground of our terminal, and reads it."""
+    second = "import os; print(os.tcgetpgrp(0) == os.getpgrp(), os.ttyname(0) == os.ttyname(0), input(), flush=True)"
+    words = ["run", "-q", "--ready", "file:/", "--", "sleep", "infinity", "--then", *py(second)]
+    with AtTerminal(*words) as both:
+        os.write(both.ours, b"tea\n")
+        both.out.saw("True True tea")
+        assert both.process.wait(LIMIT) == 0
+        os.close(both.ours)
+
+
 def test_a_terminal_that_is_closed():
     """When its terminal goes away the command is stopped: a SIGHUP would only have it read its configuration anew."""
     with AtTerminal("run", "--ready", "tcp:{port}", "--", *py(SERVER, "{port}")) as server:
@@ -556,6 +612,11 @@ def test_a_terminal_that_is_closed():
         (["--", "true", "--then", "true"], "say when that is, with --ready"),
         (["--ready", "5432", "--", "true"], "for a TCP port write tcp:5432"),
         (["--ready", "tcp:{ports}", "--", "true"], "'{ports}' is not a port"),
+        (
+            ["--ready", "tcp:{prot}", "--", "true"],
+            "{prot} is no placeholder: for a free port write {port}, {port2}, or {p",
+        ),
+        (["--ready", "db:{port}:{0}", "--", "true"], "; {0} is no placeholder: for a free port write {port}"),
         (["--ready", "tcp:{port:}", "--", "true"], "{port:} in 'tcp:{port:}' names no port"),
         (["--", "true", "{port:a b}"], "{port:a b} in '{port:a b}' names no port"),
         (["--ready-timeout", "soon", "--", "true"], "'soon' is not a duration"),

@@ -49,6 +49,12 @@ def pages(*statuses: int) -> Iterator[str]:
         thread.join()
 
 
+SERVER = [
+    *(sys.executable, "-S", "-c"),
+    "import signal, socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); signal.pause()",
+]
+
+
 @contextmanager
 def program() -> Iterator[subprocess.Popen[bytes]]:
     """A process that stays until it is killed."""
@@ -541,8 +547,14 @@ def test_a_command_that_cannot_be_run(tmp_path, command, code, says):
     ("words", "says"),
     [
         ([], "the following arguments are required: TARGET"),
-        (["localhost:5432"], "'localhost:5432' is not a target: accepted are tcp:PORT"),
-        (["localhost:5432"], "for a TCP port write tcp:localhost:5432"),
+        (["redis://db:6379/0"], "'redis://db:6379/0' is not a target: accepted are tcp:PORT"),
+        (["redis://db:6379/0"], "; for its TCP port write tcp://db:6379"),
+        (["serve"], "; for a file write file:serve, and a command stands after --"),
+        (["tpc:db:80"], "'tpc:db:80' is not a target: accepted are tcp:PORT"),
+        (["db:http"], "'db:http' is not a target"),
+        (["db:65536"], "65536 is not a port"),
+        ([":80"], "'' is not a host"),
+        (["::1:80"], "in brackets, [::1]:80"),
         (["5432"], "for a TCP port write tcp:5432"),
         (["ftp://host/"], "'ftp://host/' is not a target"),
         ([""], "'' is not a target"),
@@ -587,6 +599,24 @@ def test_a_command_that_cannot_be_run(tmp_path, command, code, says):
         (["file:/", "--time", "1"], "unrecognized arguments: --time"),
         (["file:/", "--"], "no command follows --"),
         (["--", "echo"], "the following arguments are required: TARGET"),
+        # What other tools mean otherwise.
+        (["db:5432", "-t", "0"], "no limit in wait-for-it, and one look here: with 'db:5432' write -t none"),
+        (["db:5432", "-t", "0s"], "for one look write tcp:db:5432"),
+        (["-h", "::1", "-p", "80", "--timeout=0"], "for one look write tcp:[::1]:80"),
+        (["-h", "db"], "one -h HOST and one -p PORT belong together, here is 'db': write each target as tcp:HOST:PORT"),
+        (["file:/", "-p", "80"], "belong together, here is 80"),
+        (["-h", "a", "-p", "1", "-h", "b", "-p", "2"], "belong together, here is 'a', 'b', 1, 2"),
+        (["-h", "db", "-p", "http"], "'http' is not a port"),
+        (["-wait", "file:/", "-timeout", "1s", "serve", "--port", "80"], "'serve' is not a target"),
+        (["-wait", "file:/", "-template", "a:b"], "-template is another tool's: that is dockerize's"),
+        (
+            ["-wait", "http://a/", "-wait-http-header", "a: b"],
+            "-wait-http-header is another tool's: pages are asked for",
+        ),
+        (["-wait", "file:/", "-wait-retry-interval", "1s"], "looks have no fixed interval"),
+        (["file:/", "-w", "1000"], "-w is another tool's: write --held-for 1s"),
+        (["file:/", "-i", "100"], "looks have no fixed interval"),
+        (["file:/", "--httpTimeout", "100"], "--look-timeout 1s"),
     ],
 )
 def test_bad_arguments(words, says):
@@ -595,6 +625,65 @@ def test_bad_arguments(words, says):
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        # wait-for-it
+        "127.0.0.1:{} -t 15",
+        "127.0.0.1:{} --timeout=15 --strict -q",
+        "-q -s localhost:{} -t 1",
+        "-h 127.0.0.1 -p {} -t 15 -s",
+        "--host=127.0.0.1 --port={} --timeout=15",
+        "[::ffff:127.0.0.1]:{}",
+        # dockerize
+        "-wait tcp://127.0.0.1:{} -wait file:/ -timeout 10s",
+        "-wait=tcp://127.0.0.1:{} -timeout=1m30s",
+        "--wait tcp://127.0.0.1:{} --timeout 10s",
+        # wait-on
+        "tcp:{} -t 30s",
+        "tcp:127.0.0.1:{} file:/",
+        # waitkit's own, which these leave alone
+        "tcp:{} -t0",
+        "tcp:127.0.0.1:{} -t 0",
+    ],
+)
+def test_what_other_tools_call_it(words):
+    """A command line of wait-for-it, dockerize or wait-on means what it meant there."""
+    with listening() as port:
+        awaited = run_here("wait", *words.format(port).split())
+        assert awaited.returncode == 0, awaited.stderr
+    ended = run_here("wait", *words.format(port).split(), "--gone", "-t", "1ms", "--any")
+    assert ended.returncode == 0
+
+
+def test_what_wait_on_calls_it(tmp_path):
+    """socket:, http-get: and --reverse are unix:, http: and --gone."""
+    with socket.socket(socket.AF_UNIX) as server, pages(200) as page:
+        server.bind(f"{tmp_path}/s")
+        server.listen()
+        both = [f"socket:{tmp_path}/s", page.replace("http:", "http-get:")]
+        done = run_here("wait", "--json", *both)
+        assert (done.returncode, [one["target"] for one in report(done.stdout)["targets"]]) == (0, both)
+        assert run_here("wait", "-r", "-t0", both[0]).returncode == 124
+    assert run_here("wait", "--reverse", "-t0", *both).returncode == 0
+
+
+def test_h_alone_is_help():
+    """-h is a host where one follows, and help otherwise, as --help is."""
+    short, long = run_here("wait", "file:/", "-h"), run_here("wait", "--help")
+    assert (short.returncode, short.stdout) == (0, long.stdout)
+    assert "usage: waitkit wait" in short.stdout
+
+
+def test_bare_addresses_elsewhere(tmp_path):
+    """HOST:PORT is a target wherever one is given."""
+    with listening() as port:
+        done = run_here("wait", f"file:{tmp_path}/x", "--unless", f"127.0.0.1:{port}")
+    assert (done.returncode, f"as first came 127.0.0.1:{port}" in done.stderr) == (1, True)
+    started = run("run", "--ready", "localhost:{port}", "--", *SERVER, "{port}", "--then", "true")
+    assert started.returncode == 0, started.stderr
 
 
 def test_options_may_stand_anywhere(tmp_path):

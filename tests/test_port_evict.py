@@ -8,13 +8,25 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import psutil
 import pytest
 from children import LONG, fresh_port, nothing_left, program  # noqa: F401
 
-from waitkit import WaitTimeout, evict_port, managed_process, port_free, port_listening, reserved_port, wait_for
-from waitkit.ports import evict
+from waitkit import (
+    WaitFailed,
+    WaitTimeout,
+    evict_port,
+    managed_process,
+    port_free,
+    port_listening,
+    process_exited,
+    reserved_port,
+    wait_for,
+    who_holds,
+)
+from waitkit.ports import doomed, evict
 from waitkit.ports.holders import Holder
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -160,7 +172,7 @@ def test_connection_that_keeps_the_port(port: int) -> None:
 
 def test_what_is_left_of_connections_is_told(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where connections bar the port that belong to nobody, nobody is ended, and the error says until when."""
-    monkeypatch.setattr(evict, "_AFTER_KILL", 10_000_000)
+    monkeypatch.setattr(evict, "AFTER_KILL", 10_000_000)
     with socket.socket() as server:
         server.bind(("127.0.0.1", port))
         server.listen()
@@ -236,22 +248,213 @@ def test_kernel_threads_are_known() -> None:
 def test_process_that_came_after_gets_no_signal(port: int) -> None:
     """A process of a pid that was another's, and has nothing of the port, gets no signal."""
     with managed_process(program("import signal; print('on', flush=True); signal.pause()")) as other:
-        with evict._identified(port, [other.pid, 2**22 + 1]) as targets:
-            assert targets == {}
+        with doomed.Doomed(port, [other.pid, 2**22 + 1]) as found:
+            assert found.holders == {}
         assert other.exit_code is None
 
 
 def test_somebody_else_takes_the_port(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where another takes the port at once, the error names that one."""
-    monkeypatch.setattr(evict, "_AFTER_KILL", 50_000_000)
-    real = evict._end
+    """Where another takes the port at once, that is told at once, with who it is."""
+    real = doomed.Doomed.end
 
     def and_then(*arguments: object) -> None:
         real(*arguments)  # type: ignore[arg-type]
         server.bind(("127.0.0.1", port))
         server.listen()
 
-    monkeypatch.setattr(evict, "_end", and_then)
+    monkeypatch.setattr(doomed.Doomed, "end", and_then)
+    monkeypatch.setattr(evict, "AFTER_KILL", 3_600_000_000_000)
     with socket.socket() as server, holder("polite", port):
-        with pytest.raises(WaitTimeout, match=f"port {port} is held by pid {os.getpid()} "):
+        with pytest.raises(WaitFailed, match=f"taken again (?s:.*)port {port} is held by pid {os.getpid()} "):
             evict_port(port, timeout=LONG)
+
+
+# What it has started, and who has started it.
+
+
+FAMILY = """
+import os, signal, socket, subprocess, sys
+how, port = sys.argv[1], int(sys.argv[2])
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("127.0.0.1", port))
+server.listen()
+if "orphan" in how:  # a grandchild whose parent is gone, in the session of the holder
+    child = subprocess.run(["sh", "-c", "sleep infinity >/dev/null 2>&1 & echo $!"], stdout=subprocess.PIPE).stdout
+    pid = int(child)
+else:
+    ignore = (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)) if "stubborn" in how else None
+    pid = subprocess.Popen(["sleep", "infinity"], preexec_fn=ignore, start_new_session=True).pid
+if "deaf" in how:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.write(1, b"%d\\n" % pid)
+while True:
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("how", ["plain", "stubborn", "deaf", "deaf stubborn", "orphan", "kill"])
+def test_what_it_has_started_goes_with_it(port: int, how: str) -> None:
+    """A child in a session of its own, and an orphan in the session of the holder, are gone when the call returns."""
+    process = subprocess.Popen(
+        [*program(FAMILY), how, str(port)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    child = psutil.Process(int(process.stdout.readline()))
+    try:
+        number = signal.SIGKILL if how == "kill" else signal.SIGTERM
+        (ended,) = evict_port(port, stop_signal=number, timeout=LONG if how in ("plain", "orphan") else "50ms")
+        assert ended.pid == process.pid
+        wait_for(process_exited(child), timeout=0)
+        assert process.wait(30) == (-signal.SIGKILL if "deaf" in how or how == "kill" else -signal.SIGTERM)
+    finally:
+        for one in (process, child):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait(30)
+        process.stdout.close()
+
+
+def test_what_is_left_may_follow_the_signal_itself(port: int) -> None:
+    """What the holder leaves behind is asked, too, before it is killed."""
+    child = "trap 'echo asked; kill $!; exit' TERM; sleep infinity & echo up $$; wait"
+    parent = FAMILY.replace('["sleep", "infinity"]', f'["sh", "-c", {child!r}]').replace("os.write(1", "os.write(2")
+    process = subprocess.Popen(
+        [*program(parent), "plain", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline().startswith("up ")
+    process.stderr.readline()
+    evict_port(port, timeout=LONG)
+    process.wait(30)
+    assert process.stdout.read() == "asked\n"
+    process.stdout.close()
+    process.stderr.close()
+
+
+SUPERVISOR = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, lambda *_: (os.kill(child.pid, signal.SIGKILL), os._exit(0)))
+while True:
+    child = subprocess.Popen([sys.executable, *sys.argv[2:]])
+    child.wait()
+    if sys.argv[1] == "once":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pause()
+    if sys.argv[1] == "ends":
+        break
+"""
+
+
+@contextmanager
+def supervised(how: str, port: int) -> Iterator[subprocess.Popen[str]]:
+    """A server that another process has started, which starts it again, or does not."""
+    process = subprocess.Popen(
+        [*program(SUPERVISOR), how, *program(SERVER)[1:], "reuse", str(port)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "there\n"
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stdout.close()
+
+
+def test_a_holder_that_is_started_again(port: int) -> None:
+    """Where its parent starts the server again that is no success: the error says who listens now, and who started that."""
+    with supervised("again", port) as parent:
+        with pytest.raises(WaitFailed) as caught:
+            evict_port(port, timeout=LONG)
+        (now,) = who_holds(port)
+        assert str(caught.value).startswith(f"port {port} was taken again ")
+        assert f"port {port} is held by {now}" in str(caught.value)
+        assert f"pid {now.pid} was started by pid {parent.pid} " in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["once", "ends"])
+def test_a_parent_that_starts_nothing_again(port: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parent that leaves it at that is watched for a moment, and no longer than it is there."""
+    monkeypatch.setattr(evict, "_STARTED_AGAIN", 50_000_000 if how == "once" else 3_600_000_000_000)
+    with supervised(how, port) as parent:
+        assert len(evict_port(port, timeout=LONG)) == 1
+        assert (parent.poll() is None) == (how == "once") or parent.wait(30) == 0
+
+
+# What belongs to the system.
+
+SERVICE = "0::/system.slice/nginx.service"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "login", "our_cgroup", "our_login", "reason"),
+    [
+        (SERVICE, "", "0::/user.slice/user-0.slice/session-3.scope", "", "of nginx.service: systemctl stop nginx"),
+        ("3:cpu:/\n1:name=systemd:/system.slice/a.service/b\n0::/", "", "0::/", "", "of a.service: systemctl"),
+        ("0::/own.slice/a.service", "1000", "0::/", "1000", "of a.service"),
+        ("0::/own.slice", "4294967295", "0::/", "1000", "which comes from no login"),
+        ("0::/", "4294967295", "0::/", "4294967295", ""),  # a container: nobody has logged in
+        ("0::/", "", "0::/", "", ""),  # a kernel without accounts of logins
+        ("", "", "", "", ""),  # no /proc
+        ("0::/own.slice", "1000", "0::/", "1000", ""),
+        (SERVICE, "4294967295", SERVICE, "4294967295", ""),  # a job of the service that we are a job of
+        ("0::/user.slice/user-0.slice/user@0.service/app.slice/a.service", "0", "0::/", "0", ""),
+        ("4:cpu:/a.service\n0::/docker.scope", "", "0::/", "", ""),  # not by systemd
+    ],
+)
+def test_processes_of_the_system(
+    cgroup: str, login: str, our_cgroup: str, our_login: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process is the system's by the service it is in, or as it comes from no login, where we are told of logins."""
+    told = {"cgroup": cgroup, "loginuid": login}
+    ours = {"cgroup": our_cgroup, "loginuid": our_login}
+    monkeypatch.setattr(evict, "_told", lambda pid, name: (ours if pid == os.getpid() else told)[name])
+    parent = psutil.Process(os.getppid())  # no child of ours
+    assert evict._why_of_the_system(parent.pid).startswith(reason)
+    assert bool(evict._why_of_the_system(parent.pid)) == bool(reason)
+
+
+def test_the_system_needs_force(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service gets no signal without force, and is ended with it; what we have started ourselves needs none."""
+    monkeypatch.setattr(evict, "_told", lambda pid, name: "" if pid == os.getpid() else SERVICE)
+    real = doomed.ancestors
+    with holder("polite", port) as process:
+        monkeypatch.setattr(evict, "ancestors", lambda pid: real(pid) - {os.getpid()})
+        with pytest.raises(PermissionError, match=r"a process of the system, of nginx\.service: .*; force=True"):
+            evict_port(port)
+        assert process.poll() is None
+        evict_port(port, force=True, timeout=LONG)
+        assert process.wait(30) == 0
+    monkeypatch.setattr(evict, "ancestors", real)
+    with holder("polite", port) as process:
+        assert len(evict_port(port, timeout=LONG)) == 1
+
+
+def test_what_may_not_be_ended_keeps_all(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system does not let us end something that the holder has started, nobody gets a signal, unless by force."""
+    process = subprocess.Popen([*program(FAMILY), "plain", str(port)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    child = psutil.Process(int(process.stdout.readline()))
+    real = doomed._Target.send
+
+    def send(self: doomed._Target, number: int) -> None:
+        if self.process == child:
+            raise PermissionError("Operation not permitted")
+        real(self, number)
+
+    monkeypatch.setattr(doomed._Target, "send", send)
+    try:
+        with pytest.raises(PermissionError, match=f"pid {child.pid}, which was started by who holds port {port}, "):
+            evict_port(port)
+        assert process.poll() is None
+        monkeypatch.setattr(doomed, "AFTER_KILL", 20_000_000)
+        with pytest.raises(WaitTimeout, match=f"pid {process.pid} to let go of port {port}, with what it has started"):
+            evict_port(port, force=True, timeout="20ms")
+        assert process.wait(30) == -signal.SIGTERM
+    finally:
+        process.kill()
+        child.kill()
+        process.wait(30)
+        process.stdout.close()

@@ -22,7 +22,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=98)
 
 
-def new_parser(name: str, usage: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+def new_parser(
+    name: str, usage: str, description: str, epilog: str = "", *, add_help: bool = True
+) -> argparse.ArgumentParser:
     """A parser for one command: ``waitkit NAME``.
 
     Args:
@@ -30,6 +32,7 @@ def new_parser(name: str, usage: str, description: str, epilog: str = "") -> arg
         usage: its arguments.
         description: what it does, in a paragraph.
         epilog: what follows the options in ``--help``, as it stands.
+        add_help: whether it has ``-h`` and ``--help`` for help.
     """
     return argparse.ArgumentParser(
         prog=f"waitkit {name}",
@@ -37,6 +40,7 @@ def new_parser(name: str, usage: str, description: str, epilog: str = "") -> arg
         description=description,
         epilog=epilog,
         formatter_class=_Help,
+        add_help=add_help,
         allow_abbrev=False,  # a script that says --time would fail when an option --timer comes
     )
 

@@ -1,19 +1,23 @@
-"""A managed process whose output is ours: it writes to our streams itself, so nothing is copied, cut or mixed up."""
+"""Managed processes whose output is ours: they write to our streams themselves, so nothing is copied, cut or mixed up."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Mapping, Sequence
 
 from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import Nanoseconds
 from waitkit.processes.children import Child, ProgramChild
+from waitkit.processes.guardian import Guarded
+from waitkit.processes.identity import KILL, Identity
 from waitkit.processes.life import Plan
 from waitkit.processes.managed import ManagedProcess
-from waitkit.processes.surroundings import check_surroundings
+from waitkit.processes.output import Output
+from waitkit.processes.surroundings import check_surroundings, environment_of_program
 
-__all__ = ["passed_through"]
+__all__ = ["in_our_place", "passed_through"]
 
 
 def passed_through(
@@ -31,3 +35,44 @@ def passed_through(
 
     name = os.path.basename(argv[0])
     return ManagedProcess(Plan(launch, name, ready, ready_timeout, stop_timeout, stop_signal, None))
+
+
+def in_our_place(argv: Sequence[str]) -> ManagedProcess:
+    """A managed process with all that is ours, stdin, the terminal and its Ctrl-C among it; not started yet.
+
+    ``stop()`` asks it for nothing: it kills what is left. Whether a signal is to be passed on depends on whether the
+    terminal has sent it already, which only who heard it knows.
+    """
+
+    def launch(additions: Mapping[str, str]) -> Child:
+        return _ForegroundChild(argv, additions)
+
+    return ManagedProcess(Plan(launch, os.path.basename(argv[0]), None, None, 0, KILL, None))
+
+
+class _ForegroundChild(ProgramChild):
+    """A program in our session and process group: in one of its own it could neither read the terminal nor hear Ctrl-C."""
+
+    def __init__(self, argv: Sequence[str], additions: Mapping[str, str]) -> None:
+        self.name = os.path.basename(argv[0])
+        self.handed_over = frozenset()
+        guarded = Guarded()
+        try:
+            environment = environment_of_program(None, {**additions, guarded.name: ""}, {})
+            with guarded:
+                self._process = subprocess.Popen(argv, env=environment)
+            self.identity = Identity(self._process.pid, guarded)
+            self.output = _nothing_to_read()
+        except BaseException:
+            self._abandon(None, guarded)
+            raise
+
+
+def _nothing_to_read() -> Output:
+    """The output of a process that writes to our own streams: both are at their end."""
+    readers = []
+    for _ in range(2):
+        reader, writer = os.pipe()
+        os.close(writer)
+        readers.append(reader)
+    return Output(readers[0], readers[1])

@@ -10,10 +10,12 @@ from typing import Final, Self
 
 from waitkit.ports.reserve import reserved_port
 
-__all__ = ["Ports", "check_placeholders"]
+__all__ = ["Ports", "check_placeholders", "hint_at_placeholders"]
 
 _PLACEHOLDER: Final = re.compile(r"\{port(?P<name>\d*|:[A-Za-z_][A-Za-z0-9_-]*)\}")
 _MEANT: Final = re.compile(r"\{port:[^{}]*\}")
+_IN_BRACES: Final = re.compile(r"\{[^{}]*\}")
+_FORMS: Final = "{port}, {port2}, or {port:name}"
 
 
 def check_placeholders(words: Sequence[str]) -> None:
@@ -25,7 +27,16 @@ def check_placeholders(words: Sequence[str]) -> None:
     for word in words:
         for meant in _MEANT.findall(word):
             if not _PLACEHOLDER.fullmatch(meant):
-                raise ValueError(f"{meant} in {word!r} names no port: write {{port}}, {{port2}}, or {{port:name}}")
+                raise ValueError(f"{meant} in {word!r} names no port: write {_FORMS}")
+
+
+def hint_at_placeholders(word: str) -> str:
+    """What to add to the error about a word that is not understood: which placeholders there are, where it has one that is none.
+
+    That it is an error is for others to find: a file may well be called ``{prot}``.
+    """
+    other = [found for found in _IN_BRACES.findall(word) if not _PLACEHOLDER.fullmatch(found)]
+    return f"; {other[0]} is no placeholder: for a free port write {_FORMS}" if other else ""
 
 
 class Ports:

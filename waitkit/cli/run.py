@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any, Final
 
 from waitkit.cli.execute import why_not
 from waitkit.cli.options import duration, new_parser, optional_duration, split_command
-from waitkit.cli.passing import passed_through
-from waitkit.cli.placeholders import Ports, check_placeholders
+from waitkit.cli.passing import in_our_place, passed_through
+from waitkit.cli.placeholders import Ports, check_placeholders, hint_at_placeholders
 from waitkit.cli.progress import LongWaits
 from waitkit.cli.signals import HeardSignals, has_terminal, in_foreground
 from waitkit.cli.targets import HELP, HttpOptions, Target, parse_target
 from waitkit.cli.telling import say
 from waitkit.conditions.condition import Condition, all_of, any_of
-from waitkit.conditions.processes import ProcessExit, ProcessExited
+from waitkit.conditions.processes import ProcessExit
 from waitkit.engine.clock import now
 from waitkit.ground.durations import SECOND, Nanoseconds, format_duration
 from waitkit.ground.errors import WaitFailed, WaitTimeout
@@ -44,7 +43,8 @@ _EPILOG: Final = f"""{HELP}
 {{port:name}} are further ones.
 
 COMMAND writes to our stdout and stderr, and reads nothing. Ctrl-C and SIGTERM stop it: by the stop signal, and, after
---stop-timeout or a second Ctrl-C, by SIGKILL, with all it has started. Other signals it gets as they are.
+--stop-timeout or a second Ctrl-C, by SIGKILL, with all it has started. Other signals it gets as they are. The command after
+--then has our stdin and terminal, too, and gets Ctrl-C and SIGTERM themselves; what it has started ends with it, too.
 
 exit codes:
   that of COMMAND, or of the command after --then; 128 + N where signal N ended it
@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
             say(f"waitkit run: no port can be had: {error.strerror or error}")
             return _FAILED
         try:
-            ready = [parse_target(text, http=HttpOptions()) for text in options.ready]
+            ready = [_target(text) for text in options.ready]
             grace = scaled(5 * SECOND) if options.stop_timeout is None else options.stop_timeout
             patience = scaled(10 * SECOND) if options.ready_timeout is DEFAULT else options.ready_timeout
         except ValueError as error:
@@ -99,6 +99,13 @@ def _read(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
         parser.error(str(error))
     options.command, options.then = command, then
     return options
+
+
+def _target(text: str) -> Target:
+    try:
+        return parse_target(text, http=HttpOptions())
+    except ValueError as error:
+        raise ValueError(f"{error}{hint_at_placeholders(text)}") from None
 
 
 def _split_then(words: list[str]) -> tuple[list[str], list[str] | None]:
@@ -164,9 +171,10 @@ class _Run:
         self._grace = grace
         awaited: Condition[Any] | None = all_of(*ready) if ready else None
         self._process = passed_through(options.command, awaited, patience, grace, options.stop_signal)
-        self._then: subprocess.Popen[bytes] | None = None
+        self._then: ManagedProcess | None = None
         self._scope = CancelScope()
         self._stopped_by = 0
+        self._told_already = False
         self._started = now()
         self._at_terminal = has_terminal()
 
@@ -180,17 +188,12 @@ class _Run:
                 if code is None:  # a signal has stopped us
                     code = self._stopped()
             finally:
-                self._stop()
+                for process in (self._then, self._process):  # the second may need the first until it is gone
+                    if process is not None:
+                        _end(process)
             return code
 
-    def _stop(self) -> int | None:
-        try:
-            return self._process.stop()
-        except WaitTimeout as error:  # it is in an uninterruptible call
-            say(f"waitkit run: {error}")
-            return -signal.SIGKILL
-
-    def _up(self) -> int:
+    def _up(self) -> int | None:
         command = self._options.command[0]
         if self._options.release:
             self._ports.release()
@@ -221,56 +224,68 @@ class _Run:
         say(f"waitkit run: {self._process} {how}; missing:{missing}")
         return code
 
-    def _second(self) -> int:
+    def _second(self) -> int | None:
+        if self._scope.cancel_called:
+            return None
         command = self._options.then
+        self._then = in_our_place(command)
         try:
-            self._then = subprocess.Popen(command)
+            self._then.start()
         except (OSError, ValueError) as error:
             return _not_started(command[0], error)
-        ended = ProcessExited(self._then)
-        if block(Wait(any_of(ended, self._process.exited), None)).position == 1:
+        if block(Wait(any_of(self._then.exited, self._process.exited), None)).position == 1:
             say(f"waitkit run: {self._process} has ended ({_exit_of(self._process)}) while {command[0]} runs")
-        code: int | None = block(Wait(ended, None)).code
-        return _shell_code(code)
+        return _shell_code(block(Wait(self._then.exited, None)).code)
 
     def _stopped(self) -> int:
         """A signal came: end what runs, the second command first. Returns its exit code."""
-        code: int | None
         with outside_scopes():
-            if self._then is not None:
-                ended = ProcessExited(self._then)
-                try:
-                    code = block(Wait(ended, self._grace)).code
-                except WaitTimeout:
-                    self._then.kill()
-                    code = block(Wait(ended, None)).code
-                return _shell_code(code)
-            code = self._stop()
-            return 128 + self._stopped_by if code is None else _shell_code(code)
+            if self._then is None:
+                code = _end(self._process)
+                return 128 + self._stopped_by if code is None else _shell_code(code)
+            if not self._told_already:
+                self._send(self._then, self._stopped_by)
+            try:
+                block(Wait(self._then.exited, self._grace, explained=False))
+            except WaitTimeout:
+                pass
+            return _shell_code(_end(self._then))
 
     def _heard(self, number: int) -> None:
         """A signal came. This runs in another thread."""
         if number == signal.SIGHUP and self._at_terminal and not has_terminal():
             number = signal.SIGTERM  # it was closed; a server that reads its configuration anew at SIGHUP would stay
         if number not in _STOPPING:
-            self._send(self._then_or_process(), number)
+            self._send(self._running(), number)
         elif not self._scope.cancel_called:
-            if self._then is not None and not (number != signal.SIGTERM and in_foreground()):
-                self._send(self._then.send_signal, number)
             self._stopped_by = number
+            # The second command is of our process group, which the terminal tells as a whole.
+            self._told_already = number != signal.SIGTERM and in_foreground()
             self._scope.cancel(signal.Signals(number).name)
         else:  # again: no more patience
-            self._send(self._then_or_process(), signal.SIGKILL)
+            self._send(self._running(), signal.SIGKILL)
 
-    def _then_or_process(self) -> Callable[[int], object]:
-        running = self._then is not None and self._then.poll() is None
-        return self._then.send_signal if running and self._then is not None else self._process.send_signal
-
-    def _send(self, send: Callable[[int], object], number: int) -> None:
+    def _running(self) -> ManagedProcess:
+        """The second command while it runs, else the first."""
+        second = self._then
         try:
-            send(number)
-        except (RuntimeError, ProcessLookupError):
-            pass  # not started yet; just gone
+            return self._process if second is None or second.exit_code is not None else second
+        except RuntimeError:  # it is about to be started
+            return self._process
+
+    def _send(self, process: ManagedProcess, number: int) -> None:
+        try:
+            process.send_signal(number)
+        except (RuntimeError, PermissionError):
+            pass  # not started yet; it has become another user's, as sudo does
+
+
+def _end(process: ManagedProcess) -> int | None:
+    try:
+        return process.stop()
+    except WaitTimeout as error:  # it is in an uninterruptible call
+        say(f"waitkit run: {error}")
+        return -signal.SIGKILL
 
 
 def _exit_of(process: ManagedProcess) -> ProcessExit:

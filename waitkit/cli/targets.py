@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -11,17 +12,24 @@ from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["FORMS", "HELP", "HttpOptions", "Target", "parse_target"]
+__all__ = ["FORMS", "HELP", "HttpOptions", "Target", "is_address", "parse_target"]
 
 #: Each form, and what it is there for.
 _KINDS: Final = {
     "tcp:PORT, tcp:HOST:PORT": "a server accepts connections there; [::1] is how an IPv6 address is written",
+    "HOST:PORT": "the same as tcp:HOST:PORT",
     "http://..., https://...": "a GET is answered with a good status, 200 to 299 unless --status says otherwise",
     "unix:PATH": "a server accepts connections at this socket",
     "file:PATH": "it exists, whatever it is",
     "pid:NUMBER": "this process has ended",
     "free:PORT, free:HOST:PORT": "a server could have this port",
 }
+
+#: What wait-on calls them.
+_SAME_AS: Final = {"socket": "unix", "http-get": "http", "https-get": "https"}
+
+#: A host and a port, without a scheme: several colons in the host are an IPv6 address, or else some scheme that is none.
+_ADDRESS: Final = re.compile(r"([^:/]*|[0-9A-Fa-f:.]+|\[[^/]*\]):[0-9]+", re.ASCII)
 
 #: For errors.
 FORMS: Final = ", ".join(_KINDS)
@@ -137,23 +145,36 @@ def parse_target(text: str, *, gone: bool = False, http: HttpOptions | None = No
         ValueError: it is none; the message has the accepted forms.
     """
     scheme, colon, rest = text.partition(":")
+    scheme = _SAME_AS.get(scheme, scheme)
     is_page = scheme in ("http", "https")
-    if not colon or not (is_page or scheme in _MAKERS):
-        hint = f"; for a TCP port write tcp:{text}" if _looks_like_address(text) else ""
-        raise ValueError(f"{text!r} is not a target: accepted are {FORMS}{hint}")
+    if is_address(text):
+        scheme, rest = "tcp", text
+    elif not colon or not (is_page or scheme in _MAKERS):
+        raise ValueError(f"{text!r} is not a target: accepted are {FORMS}{_hint(text)}")
     if gone and scheme in ("pid", "free"):
         other = "an ended process stays ended" if scheme == "pid" else "for a port that is taken write tcp:PORT"
         raise ValueError(f"{text!r} cannot be awaited to be gone: {other}")
     try:
-        condition = _page(text, http or HttpOptions()) if is_page else _MAKERS[scheme](rest)
+        condition = _page(f"{scheme}:{rest}", http or HttpOptions()) if is_page else _MAKERS[scheme](rest)
     except ValueError as error:
         raise ValueError(f"{text!r} is not a target: {error}; accepted are {FORMS}") from None
     return Target(text, _Gone(condition) if gone else condition, gone=gone)
 
 
-def _looks_like_address(text: str) -> bool:
-    number = text.rpartition(":")[2]
-    return number.isascii() and number.isdigit()
+def is_address(text: str) -> bool:
+    """Whether it is a bare ``HOST:PORT``. A host of the name of a scheme needs ``tcp:`` before it."""
+    scheme = text.partition(":")[0]
+    known = scheme in _MAKERS or scheme in _SAME_AS or scheme in ("http", "https")
+    return not known and _ADDRESS.fullmatch(text) is not None
+
+
+def _hint(text: str) -> str:
+    address = text.partition("://")[2].partition("/")[0]
+    if _ADDRESS.fullmatch(address):
+        return f"; for its TCP port write tcp://{address}"
+    if text.isascii() and text.isdigit():
+        return f"; for a TCP port write tcp:{text}"
+    return f"; for a file write file:{text}, and a command stands after --" if text and ":" not in text else ""
 
 
 def _tcp(rest: str) -> Condition[Any]:

@@ -11,6 +11,8 @@ from waitkit.cli.execute import execute
 from waitkit.cli.interrupts import interruptible
 from waitkit.cli.options import duration, new_parser, optional_duration, split_command
 from waitkit.cli.progress import LongWaits
+from waitkit.cli.spellings import HELP as SPELLINGS
+from waitkit.cli.spellings import add_spellings, as_targets
 from waitkit.cli.targets import HELP, HttpOptions, Target, parse_target
 from waitkit.cli.telling import answer, say
 from waitkit.conditions.condition import Condition, all_of, any_of
@@ -30,6 +32,8 @@ TIMED_OUT: Final = 124
 _EPILOG: Final = f"""{HELP}
 
 durations are seconds (60, 0.5) or have units ("60s", "1m30s", "250ms")
+
+{SPELLINGS}
 
 exit codes:
   0    it held; with a command: the command's own from here on
@@ -67,10 +71,12 @@ def _read(words: Sequence[str]) -> argparse.Namespace:
     options.command = command
     http = HttpOptions(options.status, options.look_timeout)
     try:
-        options.targets = [parse_target(text, gone=options.gone, http=http) for text in options.targets]
+        options.targets = [parse_target(text, gone=options.gone, http=http) for text in as_targets(options)]
         options.unless = [parse_target(text, http=http) for text in options.unless]
     except ValueError as error:
         parser.error(str(error))
+    if not options.targets:
+        parser.error("the following arguments are required: TARGET")
     return options
 
 
@@ -80,12 +86,21 @@ def _parser() -> argparse.ArgumentParser:
         "[options] TARGET... [-- COMMAND [ARGUMENT...]]",
         "Waits until all targets hold at one and the same time, then becomes COMMAND, if there is one.",
         _EPILOG,
+        add_help=False,
     )
+    add_spellings(parser)
     add = parser.add_argument
-    add("targets", metavar="TARGET", nargs="+", help="what to wait for, see below")
-    add("--timeout", "-t", type=optional_duration, default=DEFAULT, metavar="DURATION", help=_TIMEOUT)
+    add("targets", metavar="TARGET", nargs="*", help="what to wait for, see below")
+    add("--timeout", "-t", "-timeout", type=optional_duration, default=DEFAULT, metavar="DURATION", help=_TIMEOUT)
     add("--any", action="store_true", help="wait for any one of the targets")
-    add("--gone", "--invert", action="store_true", help="wait until the targets (tcp, http, unix, file) are gone")
+    add(
+        "--gone",
+        "--invert",
+        "--reverse",
+        "-r",
+        action="store_true",
+        help="wait until the targets (tcp, http, unix, file) are gone",
+    )
     add("--held-for", type=duration, metavar="DURATION", help="it must hold so long without interruption")
     add(
         "--unless", action="append", default=[], metavar="TARGET", help="give up as soon as this holds; may be repeated"
@@ -105,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_GONE: Final = "wait until the targets (tcp, http, unix, file) are gone"
 _TIMEOUT: Final = "10s unless given; 0 for one look, none for no limit"
 
 
