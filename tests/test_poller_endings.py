@@ -7,7 +7,7 @@ import signal
 import threading
 
 import pytest
-from support import LIMIT, in_child, python, until
+from support import LIMIT, Running, in_child, python, until
 
 from waitkit import polling, stop_pollers_on, wait_for
 
@@ -197,21 +197,38 @@ def test_a_run_that_forks():
     assert codes == [7, 7, 7]
 
 
-def test_signals_that_cannot_be():
-    """What is no signal, or cannot be handled, is refused."""
-    with pytest.raises(TypeError, match="at least one signal"):
-        stop_pollers_on()
-    with pytest.raises((OSError, ValueError)):
-        stop_pollers_on(signal.SIGKILL)
-    errors = []
+@pytest.mark.parametrize(
+    ("signals", "kind", "message"),
+    [
+        ((), TypeError, "at least one signal"),
+        ((signal.SIGUSR1, signal.SIGKILL), ValueError, "cannot have SIGKILL handled"),
+        ((signal.SIGUSR1, signal.SIGSTOP), ValueError, "cannot have SIGSTOP handled"),
+        ((signal.SIGUSR1, 9999), ValueError, "there is no signal 9999"),
+        ((signal.SIGUSR1, "SIGTERM"), TypeError, "not 'SIGTERM'"),
+        ((signal.SIGUSR1, None), TypeError, "not None"),
+        ((signal.SIGUSR1, True), TypeError, "not True"),
+    ],
+)
+def test_signals_that_cannot_be(signals, kind, message):
+    """What is no signal, or cannot be handled, is refused by name, and no handler is installed then."""
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(kind, match=message):
+        stop_pollers_on(*signals)
+    assert signal.getsignal(signal.SIGUSR1) == before
 
-    def elsewhere() -> None:
-        try:
-            stop_pollers_on(signal.SIGUSR1)
-        except ValueError as error:
-            errors.append(error)
 
-    thread = threading.Thread(target=elsewhere)
-    thread.start()
-    thread.join(LIMIT)
-    assert len(errors) == 1
+def test_signals_are_handled_in_the_main_thread():
+    """Elsewhere no handler can be installed; the error names the signal."""
+    with pytest.raises(ValueError, match="SIGUSR1 handled only where it is called in the main thread"):
+        Running(stop_pollers_on, signal.SIGUSR1).result()
+    if hasattr(signal, "SIGRTMIN"):
+        with pytest.raises(ValueError, match=f"signal {signal.SIGRTMIN + 1} handled only"):
+            Running(stop_pollers_on, signal.SIGRTMIN + 1).result()
+
+
+def test_a_signal_that_is_named_twice():
+    """The handler of before is back after the first signal, however often it was named."""
+    before = signal.getsignal(signal.SIGUSR1)
+    stop_pollers_on(signal.SIGUSR1, signal.SIGUSR1)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    until(lambda: signal.getsignal(signal.SIGUSR1) == before)

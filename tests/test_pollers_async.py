@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -266,3 +267,20 @@ def test_sync_and_async_waiters_of_one_poller():
             await asyncio.get_running_loop().run_in_executor(None, thread.result)
 
     run(main)
+
+
+def test_a_closed_loop_ends_what_looks_elsewhere():
+    """A poller that rests, and whose conditions are looked at in workers, ends with its loop, instead of failing for ever."""
+    pollers = []
+
+    async def job() -> None: ...
+
+    async def main() -> None:
+        with reserved_port() as port:
+            pollers.append(polling(job, "1h", trigger=http_ok(f"http://localhost:{port}/")).start())
+            await waitkit.wait_for_async(lambda: pollers[0].runs == 1 and pollers[0].state == "waiting")
+
+    run(main)
+    with contextlib.suppress(RuntimeError):  # it may have found out by itself
+        pollers[0].trigger()
+    assert pollers[0].join(LIMIT).failed_runs == 0

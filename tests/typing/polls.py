@@ -27,7 +27,8 @@ from waitkit import (
 )
 
 
-def told(record: PollRecord) -> None: ...
+def told(record: PollRecord) -> None:
+    assert_type(record.condition, str)
 
 
 @polls_every("60s")
@@ -103,11 +104,6 @@ class Service:
     async def coroutine_method(self, number: int) -> str:
         return str(number)
 
-    @polls_every("60s")
-    @staticmethod
-    def static(number: int) -> str:
-        return str(number)
-
 
 service = Service()
 assert_type(service.method(), str)
@@ -124,8 +120,127 @@ service.method_of.start()  # E: each run needs its argument
 assert_type(Service.method(service), str)
 assert_type(Service.method.start(service), Poller)
 Service.method.start()  # E: of which instance?
+Service.method_of.start(service)  # E: each run needs its argument
 coroutine_2: Coroutine[Any, Any, str] = service.coroutine_method(1)
 assert_type(service.coroutine_method.start(1), Poller)
+service.coroutine_method.start()  # E: each run needs its argument
+
+
+class OfClasses:
+    """Class- and staticmethods, in both orders of the decorators."""
+
+    @polls_every("60s")
+    @classmethod
+    def above(cls, number: int) -> str:
+        return str(number)
+
+    @classmethod
+    @polls_every("60s")
+    def below(cls, number: int) -> str:
+        return str(number)
+
+    @polls_every("60s")
+    @classmethod
+    def without(cls) -> str:
+        return ""
+
+    @polls_every("60s")
+    @classmethod
+    async def coroutine(cls, number: int) -> str:
+        return str(number)
+
+    @polls_every("60s")
+    @staticmethod
+    def static_above(number: int) -> str:
+        return str(number)
+
+    @staticmethod
+    @polls_every("60s")
+    def static_below(number: int) -> str:
+        return str(number)
+
+    @polls_every("60s")
+    @staticmethod
+    def static_without() -> str:
+        return ""
+
+    @polls_every("60s")
+    @staticmethod
+    def static_of_anything(thing: object) -> str:
+        return str(thing)
+
+    @polls_every("60s")
+    @staticmethod
+    def static_of_a_type(kind: type[int]) -> str:
+        return str(kind)
+
+
+class Derived(OfClasses):
+    """What inherits them."""
+
+
+of_classes = OfClasses()
+
+assert_type(OfClasses.above(1), str)
+assert_type(of_classes.above(1), str)
+assert_type(Derived.above(1), str)
+assert_type(Derived().above(1), str)
+assert_type(OfClasses.above.start(1), Poller)
+assert_type(of_classes.above.start(1), Poller)
+assert_type(OfClasses.above.poller, Poller | None)
+OfClasses.above.stop()
+OfClasses.above()  # E: it needs its argument
+of_classes.above()  # E: it needs its argument
+OfClasses.above(OfClasses, 1)  # E: it is bound already
+OfClasses.above.start()  # E: each run needs its argument
+of_classes.above.start("1")  # E: a text for a number
+
+assert_type(OfClasses.below(1), str)
+assert_type(of_classes.below(1), str)
+assert_type(OfClasses.below.start(1), Poller)
+assert_type(of_classes.below.start(1), Poller)
+OfClasses.below()  # E: it needs its argument
+of_classes.below("1")  # E: a text for a number
+OfClasses.below.start(OfClasses, 1)  # E: it is bound already
+of_classes.below.start()  # E: each run needs its argument
+
+assert_type(OfClasses.without(), str)
+assert_type(OfClasses.without.start(), Poller)
+assert_type(of_classes.without.start(), Poller)
+OfClasses.without(1)  # E: it takes nothing but cls
+of_classes.without.start(1)  # E: runs take nothing, too
+coroutine_3: Coroutine[Any, Any, str] = OfClasses.coroutine(1)
+coroutine_4: Coroutine[Any, Any, str] = of_classes.coroutine(1)
+assert_type(OfClasses.coroutine.start(1), Poller)
+OfClasses.coroutine.start()  # E: each run needs its argument
+
+assert_type(OfClasses.static_above(1), str)
+assert_type(of_classes.static_above(1), str)
+assert_type(Derived().static_above(1), str)
+assert_type(OfClasses.static_above.start(1), Poller)
+assert_type(of_classes.static_above.start(1), Poller)
+OfClasses.static_above()  # E: it needs its argument
+of_classes.static_above()  # E: it needs its argument, nothing is bound
+of_classes.static_above("1")  # E: a text for a number
+OfClasses.static_above.start("1")  # E: a text for a number
+of_classes.static_above.start()  # E: each run needs its argument
+
+assert_type(OfClasses.static_below(1), str)
+assert_type(of_classes.static_below(1), str)
+assert_type(OfClasses.static_below.start(1), Poller)
+assert_type(of_classes.static_below.start(1), Poller)
+OfClasses.static_below()  # E: it needs its argument
+of_classes.static_below("1")  # E: a text for a number
+OfClasses.static_below.start()  # E: each run needs its argument
+of_classes.static_below.start(of_classes, 1)  # E: nothing is bound
+
+assert_type(OfClasses.static_without.start(), Poller)
+assert_type(of_classes.static_without.start(), Poller)
+of_classes.static_without(1)  # E: it takes nothing
+assert_type(OfClasses.static_of_anything.start("x"), Poller)
+OfClasses.static_of_anything.start()  # E: each run needs its argument
+assert_type(OfClasses.static_of_a_type.start(int), Poller)
+assert_type(of_classes.static_of_a_type.start(int), Poller)
 
 
 polls_every()  # E: how often?
@@ -157,6 +272,7 @@ assert_type(polling(lambda: None, "1h").start(), Poller)
 polling(with_arguments, "1h")  # E: it is called without arguments
 polling(function)  # E: how often?
 polling(function, "1h", on_hang=5)  # E: no function
+polling("1h", function)  # E: the other way round
 
 
 async def polls() -> None:

@@ -13,7 +13,7 @@ from waitkit.conditions.sources import describe_callable
 from waitkit.decorators.wrapping import BoundWrapper, FunctionWrapper
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.ground.durations import Duration
-from waitkit.polls.machine import Plan
+from waitkit.polls.plan import Plan
 from waitkit.polls.poller import Poller
 
 __all__ = ["Definition", "PolledFunction", "check_call"]
@@ -88,6 +88,8 @@ def _key(call: Callable[..., Any]) -> int:
 
 
 if TYPE_CHECKING:
+    Q = ParamSpec("Q")
+    C = TypeVar("C", bound=type[Any])
 
     class PolledFunction(Generic[P, R]):
         """A function with pollers."""
@@ -98,13 +100,30 @@ if TYPE_CHECKING:
         __qualname__: str
 
         def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+        # Checkers take @classmethod and @staticmethod off before they apply other decorators, above or below: we are given the
+        # function alone, and what it is bound to must be read from its first parameter. It is bound to the instance where
+        # that may be the first argument, else to the class where that may, else to nothing. ``self`` is written as a callable,
+        # as mypy finds the type of a first parameter in no other way. What this cannot tell apart: a staticmethod whose first
+        # parameter takes anything (``object``, ``Any``) looks like a method when it is got from an instance; get it from the
+        # class. And mypy loses ``Self`` here, as it does the types of generic functions: name the class instead.
+        @overload
+        def __get__(  # type: ignore[misc]  # not every PolledFunction is one of these, which is the point
+            self: Callable[Concatenate[object, Q], R], instance: None, owner: type | None = None
+        ) -> PolledFunction[P, R]: ...
+        @overload
+        def __get__(self: Callable[Concatenate[C, Q], R], instance: None, owner: C) -> PolledFunction[Q, R]: ...
         @overload
         def __get__(self, instance: None, owner: type | None = None) -> PolledFunction[P, R]: ...
         @overload
         def __get__(
-            self: PolledFunction[Concatenate[S, Q], R], instance: S, owner: type | None = None
+            self: Callable[Concatenate[S, Q], R], instance: S, owner: type | None = None
         ) -> PolledFunction[Q, R]: ...
-        def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
+        @overload
+        def __get__(self: Callable[Concatenate[C, Q], R], instance: object, owner: C) -> PolledFunction[Q, R]: ...
+        @overload
+        def __get__(self, instance: object, owner: type | None = None) -> PolledFunction[P, R]: ...
+        def __get__(self, instance: Any, owner: Any = None) -> Any: ...
         def start(self, *args: P.args, **kwargs: P.kwargs) -> Poller: ...
         def polling(self, *args: P.args, **kwargs: P.kwargs) -> Poller: ...
         def trigger(self) -> None: ...
@@ -112,8 +131,6 @@ if TYPE_CHECKING:
         async def stop_async(self, timeout: Duration | None = None, *, cancel: bool = False) -> None: ...
         @property
         def poller(self) -> Poller | None: ...
-
-    Q = ParamSpec("Q")
 
 else:
 

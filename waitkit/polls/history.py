@@ -31,9 +31,8 @@ class History:
         self._begun = instant
 
     def end(self, instant: Nanoseconds, error: BaseException | None) -> int:
-        """It has ended. Returns how many failures a success has brought to an end."""
-        assert self._begun is not None
-        self._duration = instant - self._begun
+        """It has ended by itself. Returns how many failures a success has brought to an end."""
+        self.cut_off(instant)
         self._error = error
         before = self.failures
         if error is not None:
@@ -42,6 +41,11 @@ class History:
             return 0
         self.failures = 0
         return before
+
+    def cut_off(self, instant: Nanoseconds) -> None:
+        """It was cancelled, so whether it would have failed nobody knows."""
+        assert self._begun is not None
+        self._duration = instant - self._begun
 
     @property
     def duration_in_seconds(self) -> float:

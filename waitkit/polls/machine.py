@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import itertools
-import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
-import attrs
-
-from waitkit.conditions.condition import Condition
-from waitkit.conditions.sources import describe_callable
 from waitkit.engine.background import CannotStart
 from waitkit.engine.clock import now
 from waitkit.engine.forks import generation
 from waitkit.engine.signals import Signal
 from waitkit.engine.timers import Timer, call_at
-from waitkit.engine.workers import run_in_worker
 from waitkit.ground.durations import SECOND, Nanoseconds
-from waitkit.ground.settings import current_settings
-from waitkit.policies.schedule import Schedule, Tick
 from waitkit.polls import ending
+from waitkit.polls.course import Course, Name
+from waitkit.polls.hangs import call_while_it_hangs
 from waitkit.polls.history import History
-from waitkit.polls.records import PollerState, PollerStatus, PollHook, PollRecord, log_end, log_recovery, tell
+from waitkit.polls.looks import Looks
+from waitkit.polls.plan import Plan
+from waitkit.polls.records import PollerState, PollerStatus, log_end
 from waitkit.polls.runners import InLoop, InWorkers, Run, Runner
-from waitkit.polls.triggers import Trigger
-from waitkit.waits.watching import Context, Watch, earliest
+from waitkit.waits.watching import earliest
 
-__all__ = ["Plan", "PollMachine"]
+__all__ = ["PollMachine"]
 
 _positions: Final = itertools.count()
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What a poller was asked to do; any number of pollers share it."""
-
-    schedule: Schedule
-    triggers: tuple[Condition[Any], ...] = ()
-    until: Condition[Any] | None = None
-    max_runs: int | None = None
-    stop_on: Callable[[Exception], object] | None = None
-    on_error: PollHook | None = None
-    hang_after: Nanoseconds | None = None
-    on_hang: PollHook | None = None
-    own_thread: bool = False
-    stop_at_exit: Nanoseconds | None = None
 
 
 class PollMachine:
@@ -54,42 +34,35 @@ class PollMachine:
 
     Whoever has news (a timer, a trigger, a stop) calls :meth:`wake`, which has one step made at a time: ``_busy`` is set from
     then until it rests again, and news that come meanwhile set ``_again``, so that it looks once more before it rests. So
-    nothing is lost, and no lock is held while anything is looked at or run: ``_lock`` guards ``_busy``, ``_again``,
-    ``_stopping``, ``_ended``, ``_run`` and ``_timer``, for a few statements each time.
+    nothing is lost, and no lock is held while anything is looked at or run: ``_lock`` guards ``_generation``, ``_busy``,
+    ``_queued``, ``_stepper`` (which thread makes a step), ``_again``, ``_stopping``, ``_ended``, ``_run`` and ``_timer``, for a
+    few statements each time.
+
+    A step that was asked for is ``_queued`` until a thread begins it. Who stops the poller meanwhile takes it away, and puts away
+    what there is himself: it may be long before a worker is free, and nothing of this poller runs.
+
+    What hooks and conditions raise, if it is no :class:`Exception`, ends the poller as an exit out of a run does.
     """
 
     __slots__ = (
-        *(
-            "_again",
-            "_asked",
-            "_busy",
-            "_ended",
-            "_function",
-            "_generation",
-            "_lock",
-            "_look_failures",
-            "_name",
-            "_plan",
-        ),
-        *("_run", "_runner", "_stopping", "_tick", "_timer", "_triggers", "_until", "_wanted"),
+        *("_again", "_asked", "_busy", "_course", "_ended", "_generation", "_lock", "_looks"),
+        *("_name", "_plan", "_queued", "_run", "_runner", "_stepper", "_stopping", "_timer", "_wanted"),
         *("changed", "fatal", "history"),
     )
 
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
-        self._function = function
-        self._name = ""
+        self._name = Name(function)
         self._plan = plan
-        # In a forked child it is never taken: a poller of the parent does nothing there.
+        # In a forked child it is never taken, unless the poller is started there: one of the parent does nothing.
         self._lock = threading.RLock()
+        self._course: Course | None = None
+        self._looks: Looks | None = None
         self._runner: Runner | None = None
         self._generation = -1
-        self._busy = self._again = self._stopping = self._ended = self._asked = self._wanted = False
+        self._busy = self._queued = self._again = self._stopping = self._ended = self._asked = self._wanted = False
         self._timer: Timer | None = None
+        self._stepper: int | None = None
         self._run: Run | None = None
-        self._tick: Tick | None = None
-        self._triggers: list[Trigger] = []
-        self._until: Watch | None = None
-        self._look_failures = 0
         #: what became of the runs so far
         self.history = History()
         #: what ended it, where an error did
@@ -99,10 +72,8 @@ class PollMachine:
 
     @property
     def name(self) -> str:
-        """The function, in words; found when first asked for, as the text of a lambda costs milliseconds."""
-        if not self._name:
-            self._name = describe_callable(self._function)
-        return self._name
+        """The function, in words."""
+        return self._name()
 
     @property
     def state(self) -> PollerState:
@@ -123,8 +94,8 @@ class PollMachine:
 
     def status(self) -> PollerStatus:
         """All that is known of it now."""
-        state, tick = self.state, self._tick
-        return self.history.status(self.name, state, None if tick is None or state != "waiting" else tick.due)
+        state, course = self.state, self._course
+        return self.history.status(self.name, state, None if course is None or state != "waiting" else course.due)
 
     def what_it_does(self) -> str:
         """What it is doing, for the errors of those who wait for it."""
@@ -135,33 +106,33 @@ class PollMachine:
         return f"run {number} goes on since {(now() - run.begun) / SECOND:.3g} s {run.where()}".rstrip()
 
     def start(self, call: Callable[[], Any], *, in_loop: bool) -> None:
-        """Begin. :class:`RuntimeError` where a coroutine function has no running loop here."""
+        """Begin. :class:`RuntimeError` where that was done before, or a coroutine function has no running loop here."""
+        self._refuse_another_start()
         plan = self._plan
-        context = Context(now(), None, (), current_settings().probe_cap)
-        triggers = [Trigger(condition, context) for condition in plan.triggers]
-        until = None if plan.until is None else plan.until.watch(context)
-        if in_loop:
-            may_block = any(trigger.may_block for trigger in triggers) or (until is not None and until.may_block)
-            self._runner = InLoop(call, looks_may_block=may_block)
-        else:
-            self._runner = InWorkers(call, own_thread=plan.own_thread)
         position = next(_positions) if plan.schedule.stagger else 0
-        self._tick = plan.schedule.first(context.started, random.random, position)
-        self._generation = generation()
-        self._busy = True
-        self._triggers, self._until = triggers, until
-        ending.add(self, plan.stop_at_exit)
+        course = Course(plan, self.history, self._name, now(), position)
+        looks = Looks(plan.until, plan.triggers, course.tell_broken_condition)
+        runner: Runner = (
+            InLoop(call, looks_may_block=looks.may_block) if in_loop else InWorkers(call, own_thread=plan.own_thread)
+        )
+        with self._lock:
+            self._refuse_another_start()  # of two threads that have come here one goes on
+            self._generation = generation()
+            self._busy = True
+            self._course, self._looks, self._runner = course, looks, runner
         try:
-            for trigger in triggers:
-                trigger.arm(context.started, self.wake)
-            if until is not None:
-                until.arm(self.wake)
+            ending.add(self, plan.stop_at_exit)
+            looks.arm(self.wake)
             self._step_soon()
         except BaseException:  # a trigger that raised; Ctrl-C
             self._stopping = True
             if self._run is None:
                 self._finish()
             raise
+
+    def _refuse_another_start(self) -> None:
+        if self._generation >= 0:
+            raise RuntimeError(f"the poller {self.name} was started before: make another one to start again")
 
     def ask_for_run(self) -> None:
         """Run now, or once more after the run in progress."""
@@ -184,11 +155,34 @@ class PollMachine:
 
     def _step_soon(self) -> None:
         assert self._runner is not None
+        self._queued = True
         if not self._runner.soon(self._step):
             self._finish()
 
     def _step(self) -> None:
-        """Look, run what is to be run, and rest. Only one of these is in progress at a time."""
+        """Make the step that was asked for. Only one of these is in progress at a time."""
+        here = threading.get_ident()
+        with self._lock:
+            if not self._queued:
+                return  # it was taken away
+            self._queued = False
+            self._stepper = here
+        try:
+            self._look_and_run()
+        except BaseException as error:  # noqa: BLE001 - it ends the poller, and goes on to whom it concerns
+            if self._generation == generation():
+                self._break_off(error)
+        finally:
+            if self._generation == generation():  # a run that forks goes on in the child, too
+                self._leave_step(here)
+
+    def _leave_step(self, here: int) -> None:
+        with self._lock:
+            if self._stepper == here:  # else the next step has begun already
+                self._stepper = None
+
+    def _look_and_run(self) -> None:
+        """Look, run what is to be run, and rest."""
         has_run = False
         while not self._ended and self._generation == generation():  # a run may have forked
             self._again = False  # news that come from here on are seen below, or make us look again
@@ -209,44 +203,19 @@ class PollMachine:
 
     def _due(self, instant: Nanoseconds) -> Nanoseconds | None:
         """When there is something to do; ``None``: never again."""
-        tick = self._tick
-        assert tick is not None
-        if self._stopping or (self._plan.max_runs is not None and self.history.runs >= self._plan.max_runs):
+        assert self._course is not None and self._looks is not None
+        if self._stopping or self._course.complete:
             return None
-        again = None
-        if self._until is not None or self._triggers:
-            try:
-                over, pulled, again = self._ask_conditions(instant)
-            except Exception as error:  # noqa: BLE001 - a condition that raises is logged, and does not end the poller
-                self._look_failures += 1
-                record = PollRecord(self.name, self.history.runs + 1, 0.0, error, self._look_failures, None)
-                tell(self._plan.on_error, record)
-                again = instant + current_settings().probe_cap
-            else:
-                self._look_failures = 0
-                if over:
-                    return None
-                self._wanted = self._wanted or pulled
+        answer = self._looks.look(instant, after_failure=self.history.failures > 0)
+        if answer.over:
+            return None
+        self._wanted = self._wanted or answer.wanted
         if self._asked:
             self._asked, self._wanted = False, True
         if self._wanted:
             return instant  # until a run begins, which answers all that was asked before
-        return tick.due if again is None else min(tick.due, max(again, instant + 1))
-
-    def _ask_conditions(self, instant: Nanoseconds) -> tuple[bool, bool, Nanoseconds | None]:
-        """Whether it is over, whether a run is wanted, and when to ask again, where no wake-up will tell."""
-        again: Nanoseconds | None = None
-        if self._until is not None:
-            verdict = self._until.look(instant)
-            if verdict.holds:
-                return True, False, None
-            again = verdict.again
-        wanted = False
-        for trigger in self._triggers:
-            pulled, later = trigger.pulled(instant, after_failure=self.history.failures > 0)
-            wanted = wanted or pulled
-            again = earliest(again, later)
-        return False, wanted, again
+        again = None if answer.again is None else max(answer.again, instant + 1)
+        return earliest(self._course.due, again)
 
     def _rest(self, due: Nanoseconds) -> bool:
         """Rest until *due* or the next news. False where news came already."""
@@ -265,8 +234,8 @@ class PollMachine:
 
     def _run_once(self, instant: Nanoseconds) -> bool:
         """Run. False where the run goes on elsewhere; then another step follows it."""
-        assert self._tick is not None and self._runner is not None
-        run = Run(instant, triggered=instant < self._tick.due)
+        assert self._course is not None and self._runner is not None
+        run = Run(instant, triggered=instant < self._course.due)
         with self._lock:
             if self._stopping:
                 return True
@@ -274,83 +243,88 @@ class PollMachine:
         self._wanted = False
         self.history.begin(instant)
         if self._plan.hang_after is not None:
-            run.watchdog = call_at(instant + self._plan.hang_after, lambda: run_in_worker(lambda: self._tell_hang(run)))
-        self._runner.execute(run, self._run_ended)
+            run.watchdog = call_while_it_hangs(instant + self._plan.hang_after, partial(self._tell_hang, run))
+        if not self._runner.execute(run, self._run_ended):
+            self._run = None
+            self._finish()
         return self._runner.at_once
 
     def _run_ended(self, run: Run, error: BaseException | None) -> None:
-        assert self._tick is not None and self._runner is not None
+        assert self._runner is not None
         if self._generation != generation():
             return
         if run.watchdog is not None:
             run.watchdog.cancel()
-        ended = now()
-        if self._stopping and self._runner.has_cancelled(error):
-            error = None
-        recovered = self.history.end(ended, error)
-        failures = self.history.failures
-        self._tick = self._plan.schedule.after_run(
-            self._tick, run.begun, ended, failures, random.random, triggered=run.triggered
-        )
-        if error is not None:
-            self._judge(error, max(0, self._tick.due - ended) / SECOND)
-        elif recovered:
-            log_recovery(self.name, recovered)
-        self.history.runs += 1
-        with self._lock:
-            self._run = None
-        self.changed.notify()
-        if not self._runner.at_once:
-            self._step_soon()
-
-    def _judge(self, error: BaseException, next_in: float) -> None:
-        history = self.history
-        if self._is_fatal(error):
-            self.fatal = error
-            self._stopping = True
-            log_end(self.name, error)
-        else:
-            record = PollRecord(
-                self.name, history.runs + 1, history.duration_in_seconds, error, history.failures, next_in
-            )
-            tell(self._plan.on_error, record)
-
-    def _is_fatal(self, error: BaseException) -> bool:
-        if not isinstance(error, Exception):
-            return True
-        if self._plan.stop_on is None:
-            return False
         try:
-            return bool(self._plan.stop_on(error))
-        except Exception as broken:  # noqa: BLE001 - a judgement that fails ends nothing
-            broken.add_note(f"raised by stop_on of the poller {self.name}, which goes on")
-            log_end(self.name, broken)
-            return False
+            self._take_note(run, error)
+        except BaseException as raised:  # noqa: BLE001 - by a hook: as in a step
+            self._end_by_hook(raised)
+        finally:
+            self.history.runs += 1
+            with self._lock:
+                self._run = None
+            self.changed.notify()
+            if not self._runner.at_once:
+                self._step_soon()
+
+    def _take_note(self, run: Run, error: BaseException | None) -> None:
+        assert self._course is not None and self._runner is not None
+        if self._stopping and self._runner.has_cancelled(error):
+            self._course.cut_off()
+        elif self._course.end(run, error):
+            assert error is not None
+            self._end_by(error)
 
     def _tell_hang(self, run: Run) -> None:
-        if self._run is run:
-            history = self.history
-            duration = (now() - run.begun) / SECOND
-            record = PollRecord(self.name, history.runs + 1, duration, None, history.failures, None, run.where())
-            tell(self._plan.on_hang, record)
+        assert self._course is not None
+        if self._run is not run:
+            return
+        try:
+            self._course.tell_hang(run)
+        except BaseException as raised:  # noqa: BLE001 - as in a step
+            self._end_by_hook(raised)
+            self.wake()
 
     # The end.
 
-    def stop_soon(self) -> None:
-        """Let no further run begin. For signal handlers: no thread is started here, and no lock of a user's is taken."""
+    def _end_by(self, error: BaseException) -> None:
+        """Let no further run begin: *error* ends the poller, unless another one has."""
+        if self.fatal is None:
+            self.fatal = error  # first: who finds it stopped asks for this
         self._stopping = True
-        call_at(now(), self.wake)
+        log_end(self.name, error)
+
+    def _end_by_hook(self, error: BaseException) -> None:
+        """The same of what a hook or a condition has raised, and have it go on to whom such an error of a run does."""
+        assert self._runner is not None
+        self._end_by(error)
+        self._runner.pass_on(error)
+
+    def _break_off(self, error: BaseException) -> None:
+        """A step has raised *error*, and no other follows it that would put things away."""
+        try:
+            self._end_by_hook(error)
+        finally:
+            run = self._run
+            if run is None or run.task is None:  # else the end of that task is followed by a step
+                self._run = None
+                self._finish()
+
+    def let_none_follow(self) -> None:
+        """Let no further run begin, and leave the rest to :meth:`begin_stop`. For signal handlers: no lock is taken here."""
+        self._stopping = True
 
     def begin_stop(self, *, cancel: bool = False) -> bool:
-        """Let no further run begin. True where one is in progress that the caller may wait for."""
+        """Let no further run begin. True where something is in progress that the caller may wait for."""
         if self._generation != generation():
             return False
         with self._lock:
             self._stopping = True
             if self._ended:
                 return False
-            run, idle = self._run, not self._busy
+            run, idle = self._run, self._queued or not self._busy
             self._busy = self._again = True
+            self._queued = False
             timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -360,7 +334,8 @@ class PollMachine:
             return False
         if cancel and run is not None:
             self._runner.cancel(run, f"the poller {self.name} is stopped")
-        return run is None or not run.is_here  # a step in progress has things to put away
+        # A step in progress has things to put away; a hook or a condition that stops its own poller cannot wait for that.
+        return self._stepper != threading.get_ident() and not (run is not None and run.is_here)
 
     @property
     def blocked_by_caller(self) -> bool:
@@ -369,13 +344,13 @@ class PollMachine:
 
     def _finish(self) -> None:
         """Nothing will run any more."""
+        assert self._looks is not None
         with self._lock:
             if self._ended:
                 return
             self._ended = True
-        for trigger in self._triggers:
-            trigger.close()
-        if self._until is not None:
-            self._until.close()
-        ending.discard(self)
-        self.changed.notify()
+        try:
+            self._looks.close()
+        finally:
+            ending.discard(self)
+            self.changed.notify()

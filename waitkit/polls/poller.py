@@ -11,7 +11,8 @@ from waitkit.ground.callables import kind_of
 from waitkit.ground.durations import Duration, to_optional_nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.polls.conditions import Ended, HasRun, Stopped
-from waitkit.polls.machine import Plan, PollMachine
+from waitkit.polls.machine import PollMachine
+from waitkit.polls.plan import Plan
 from waitkit.polls.records import PollerState, PollerStatus
 from waitkit.waits.drivers import block, wait_in_loop
 from waitkit.waits.scopes import outside_scopes
@@ -25,7 +26,7 @@ class Poller:
 
     Use it as a ``with`` or ``async with`` block, or :meth:`start` and :meth:`stop` it. Runs of one poller never overlap. Leaving
     the block stops it: a run in progress is waited for, and has its waits cancelled if the block is left by an exception. Where
-    an error has ended the poller (``stop_on``), leaving the block raises it.
+    an error has ended the poller (see :attr:`error`), leaving the block raises it.
 
     While it rests it takes no thread. In a forked child none of the parent's pollers runs.
     """
@@ -54,7 +55,7 @@ class Poller:
 
     @property
     def error(self) -> BaseException | None:
-        """What ended it, where an error did (see ``stop_on``)."""
+        """What ended it, where an error did: one that ``stop_on`` names, or no :class:`Exception` at all."""
         return self._machine.fatal
 
     def status(self) -> PollerStatus:
@@ -90,8 +91,6 @@ class Poller:
         Raises:
             RuntimeError: it was started before; or it runs a coroutine function, and no event loop is running here.
         """
-        if self.state != "new":
-            raise RuntimeError(f"{self} was started before: make another one to start again")
         self._machine.start(self._call, in_loop=self._in_loop)
         return self
 
@@ -108,7 +107,8 @@ class Poller:
     def stop(self, timeout: Duration | None = None, *, cancel: bool = False) -> None:
         """Stop it, and return when no run will follow: at once where it waits, else when its run has ended.
 
-        Called from inside its own run, it returns at once, and that run is the last. Before the start it does nothing.
+        Called from inside its own run, hook or condition, it returns at once, and that run is the last. Before the start it does
+        nothing.
 
         Args:
             timeout: how long to wait for a run in progress; ``None``: no limit but that of the scopes around.
@@ -142,7 +142,7 @@ class Poller:
                     raise
 
     def join(self, timeout: Duration | None = None) -> PollerStatus:
-        """Wait until it has stopped: by ``until``, ``max_runs`` or ``stop_on``, by a signal, or as somebody called ``stop()``.
+        """Wait until it has stopped: by ``until``, ``max_runs``, an error, a signal, or as somebody called ``stop()``.
 
         Args:
             timeout: how long to wait; ``None``: no limit but that of the scopes around.
@@ -152,7 +152,7 @@ class Poller:
 
         Raises:
             WaitTimeout: it goes on.
-            Exception: the very error that has ended it.
+            BaseException: the very error that has ended it, be it an exit of a run, a hook or a condition.
             RuntimeError: it was not started.
         """
         block(self._end(timeout))

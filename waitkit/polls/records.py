@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias
 
-__all__ = ["PollHook", "PollRecord", "PollerState", "PollerStatus", "log_end", "log_recovery", "tell"]
+__all__ = ["PollHook", "PollRecord", "PollerState", "PollerStatus", "log_broken", "log_end", "log_recovery", "tell"]
 
 PollerState: TypeAlias = Literal["new", "waiting", "running", "stopping", "stopped"]
 
@@ -19,11 +19,11 @@ class PollerStatus(NamedTuple):
         state: ``"new"`` before its start; ``"waiting"`` for the next run; ``"running"``; ``"stopping"`` while a run goes on
             that is the last; ``"stopped"``.
         runs: how many runs have ended.
-        failures: how many of the last runs in a row have failed.
+        failures: how many of the last runs in a row have failed; one that ``stop(cancel=True)`` has ended counts neither way.
         failed_runs: how many have failed in all.
         last_started: when the last run began, in UTC; ``None`` before the first.
         last_duration: how long the last run that has ended took, in seconds; ``None`` before the first.
-        last_error: what the last run that has ended raised; ``None`` after a success.
+        last_error: what the last run raised that has ended by itself; ``None`` after a success.
         next_due: when the next run is due, in UTC; ``None`` while none is to come.
     """
 
@@ -39,16 +39,18 @@ class PollerStatus(NamedTuple):
 
 
 class PollRecord(NamedTuple):
-    """One run, as hooks hear of it.
+    """One run, as hooks hear of it; or a trigger or ``until`` that raised, so that nobody knows whether it holds.
 
     Attributes:
         name: the function.
-        run: its number, from 1.
-        duration: seconds since it began.
-        error: what it raised; ``None`` where it still runs.
-        failures: how many runs in a row have failed, this one included.
-        next_in: seconds until the next run is due; ``None`` where it still runs, or none is to come.
+        run: its number, from 1; 0 where *condition* is not empty, as no run has taken place.
+        duration: seconds since it began; 0.0 where none has.
+        error: what was raised; ``None`` where the run goes on.
+        failures: how many in a row have failed, this one included: runs, or looks at *condition*.
+        next_in: seconds until the next run is due, or until *condition* is looked at again at the latest; ``None`` where the run
+            goes on, or none is to come.
         where: the line of code it is in, where it still runs; empty otherwise.
+        condition: the condition that raised, in words: ``"trigger (port 5432 to listen)"``; empty where this is about a run.
     """
 
     name: str
@@ -58,6 +60,7 @@ class PollRecord(NamedTuple):
     failures: int
     next_in: float | None
     where: str = ""
+    condition: str = ""
 
 
 PollHook: TypeAlias = Callable[[PollRecord], object]
@@ -74,25 +77,34 @@ def tell(hook: PollHook | None, record: PollRecord) -> None:
     """
     import logging
 
-    logger = logging.getLogger("waitkit.polls")
     if record.error is None:
-        logger.warning("%s: run %d goes on after %.3g s, %s", record.name, record.run, record.duration, record.where)
-    else:
-        first = record.failures <= 1
-        logger.log(
-            logging.ERROR if first else logging.DEBUG,
-            "%s: run %d has failed (%d in a row), next in %.3g s",
-            record.name,
-            record.run,
-            record.failures,
-            record.next_in or 0,
-            exc_info=record.error if first else None,
+        logging.getLogger("waitkit.polls").warning(
+            "%s: run %d goes on after %.3g s, %s", record.name, record.run, record.duration, record.where
         )
+    elif record.condition:
+        _log_failure(record, "its %s could not be looked at (%d in a row), again within %.3g s", record.condition)
+    else:
+        _log_failure(record, "run %d has failed (%d in a row), next in %.3g s", record.run)
     if hook is not None:
         try:
             hook(record)
-        except Exception:
-            logger.exception("a hook of the poller %s raised", record.name)
+        except Exception:  # noqa: BLE001 - it is logged
+            log_broken(record.name, "a hook")
+
+
+def _log_failure(record: PollRecord, text: str, of_what: object) -> None:
+    import logging
+
+    first = record.failures <= 1
+    logging.getLogger("waitkit.polls").log(
+        logging.ERROR if first else logging.DEBUG,
+        f"%s: {text}",
+        record.name,
+        of_what,
+        record.failures,
+        record.next_in or 0,
+        exc_info=record.error if first else None,
+    )
 
 
 def log_recovery(name: str, failures: int) -> None:
@@ -109,3 +121,10 @@ def log_end(name: str, error: BaseException) -> None:
     logging.getLogger("waitkit.polls").error(
         "%s: ended by %s", name, type(error).__name__, exc_info=(type(error), error, error.__traceback__)
     )
+
+
+def log_broken(name: str, what: str) -> None:
+    """Log that *what* of a poller has raised the exception that is being handled, and that the poller goes on."""
+    import logging
+
+    logging.getLogger("waitkit.polls").exception("%s of the poller %s raised", what, name)

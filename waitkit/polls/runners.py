@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
+from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -32,16 +33,18 @@ class Run:
     Attributes:
         begun: the instant it began.
         triggered: whether something else than the clock has caused it.
+        entered: whether its task has begun to run.
         thread: the thread it runs in, for plain functions.
         task: the task it runs in, for coroutine functions.
         watchdog: fires when it takes too long.
     """
 
-    __slots__ = ("begun", "task", "thread", "triggered", "watchdog")
+    __slots__ = ("begun", "entered", "task", "thread", "triggered", "watchdog")
 
     def __init__(self, begun: Nanoseconds, triggered: bool) -> None:
         self.begun = begun
         self.triggered = triggered
+        self.entered = False
         self.thread: int | None = None
         self.task: asyncio.Task[Any] | None = None
         self.watchdog: Timer | None = None
@@ -56,6 +59,14 @@ class Run:
             return bool(asyncio.current_task() is self.task)
         except RuntimeError:  # no loop runs in this thread
             return False
+
+    def has_failed_with(self, error: BaseException) -> bool:
+        """Whether *error* is a failure of this run, and not meant for more than it: an exit, or the cancellation of its task."""
+        if isinstance(error, Exception):
+            return True
+        cancelled = getattr(sys.modules.get("asyncio"), "CancelledError", ())
+        # What it awaited was cancelled by others, and it was not.
+        return isinstance(error, cancelled) and (self.task is None or not self.task.cancelling())
 
     def where(self) -> str:
         """The line it is in: ``"at orders.py:42 in fetch"``; empty where it has just ended."""
@@ -96,14 +107,17 @@ class Runner(Protocol):
     #: whether a run has ended when :meth:`execute` returns
     at_once: bool
 
-    def execute(self, run: Run, ended: Ended) -> None:
-        """Run once, and call *ended* with what was raised."""
+    def execute(self, run: Run, ended: Ended) -> bool:
+        """Run once, and call *ended* with what was raised. False where nobody is left to run it."""
 
     def cancel(self, run: Run, reason: str) -> None:
         """End the run, as far as it waits."""
 
     def has_cancelled(self, error: BaseException | None) -> bool:
         """Whether *error* is what :meth:`cancel` has led to."""
+
+    def pass_on(self, error: BaseException) -> None:
+        """Something else than a run has raised *error*, which ends the poller: tell whom such an error of a run is told."""
 
     @property
     def gone(self) -> bool:
@@ -134,20 +148,24 @@ class InWorkers:
             return False
         return True
 
-    def execute(self, run: Run, ended: Ended) -> None:
+    def execute(self, run: Run, ended: Ended) -> bool:
         run.thread = threading.get_ident()
         error: BaseException | None = None
         try:
-            self._context.run(self._call)
+            _refuse_coroutine(self._context.run(self._call), self._call)
         except BaseException as raised:  # noqa: BLE001 - the poller judges it
             error = raised.with_traceback(_from_the_callee(raised))
         ended(run, error)
+        return True
 
     def cancel(self, run: Run, reason: str) -> None:
         self._scope.cancel(reason)
 
     def has_cancelled(self, error: BaseException | None) -> bool:
         return isinstance(error, Cancelled) and error.scope is self._scope
+
+    def pass_on(self, error: BaseException) -> None:
+        """Nobody: a worker belongs to many."""
 
     @property
     def gone(self) -> bool:
@@ -178,46 +196,63 @@ class InLoop:
         self._context = context_within(self._scope)
 
     def soon(self, step: Callable[[], None]) -> bool:
+        if not self._looks_may_block:
+            return self._call_in_loop(step)
+        if self._loop.is_closed():
+            return False
         try:
-            if self._looks_may_block:
-                run_in_worker(step)
-            else:
-                self._loop.call_soon_threadsafe(step)
-        except (CannotStart, RuntimeError):  # the interpreter is going down; the loop is closed
+            run_in_worker(step)
+        except CannotStart:  # the interpreter is going down
             return False
         return True
 
-    def execute(self, run: Run, ended: Ended) -> None:
+    def _call_in_loop(self, function: Callable[..., object], *args: Any) -> bool:
+        """Have the loop call *function*. False where it is closed."""
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    def execute(self, run: Run, ended: Ended) -> bool:
         if self._looks_may_block:
-            try:
-                self._loop.call_soon_threadsafe(self._begin, run, ended)
-            except RuntimeError as closed:
-                ended(run, closed)
-        else:
-            self._begin(run, ended)
+            return self._call_in_loop(self._begin, run, ended)
+        self._begin(run, ended)
+        return True
 
     def _begin(self, run: Run, ended: Ended) -> None:
         run.task = self._loop.create_task(self._within(run, ended), context=self._context)
+        run.task.add_done_callback(partial(self._done, run, ended))
+
+    def _done(self, run: Run, ended: Ended, _task: asyncio.Task[Any]) -> None:
+        if not run.entered:  # somebody has cancelled it before its first step
+            ended(run, sys.modules["asyncio"].CancelledError())
 
     async def _within(self, run: Run, ended: Ended) -> None:
+        run.entered = True
         error: BaseException | None = None
         try:
-            await self._call()
+            _refuse_coroutine(await self._call(), self._call)
         except BaseException as raised:  # noqa: BLE001 - as in a worker; what concerns the task or the loop is raised below
             error = raised.with_traceback(_from_the_callee(raised))
         ended(run, error)
-        if error is not None and not isinstance(error, Exception | Cancelled):
+        if error is not None and not run.has_failed_with(error) and not isinstance(error, Cancelled):
             raise error  # the task was cancelled, or the loop is to be left
 
     def cancel(self, run: Run, reason: str) -> None:
         self._cancelled = True
         self._scope.cancel(reason)
         if run.task is not None:
-            self._loop.call_soon_threadsafe(run.task.cancel)
+            self._call_in_loop(run.task.cancel)
 
     def has_cancelled(self, error: BaseException | None) -> bool:
         ours = isinstance(error, Cancelled) and error.scope is self._scope
         return ours or (self._cancelled and type(error).__name__ == "CancelledError")
+
+    def pass_on(self, error: BaseException) -> None:
+        """The loop, as it hears of what a task raises."""
+        if not isinstance(error, Exception | Cancelled):
+            self._call_in_loop(_throw, error)
 
     @property
     def gone(self) -> bool:
@@ -229,6 +264,20 @@ class InLoop:
             return bool(asyncio.get_running_loop() is self._loop)
         except RuntimeError:
             return False
+
+
+def _refuse_coroutine(result: object, call: Call) -> None:
+    """Raise ``TypeError`` where a run has done nothing but to make a coroutine, which nobody awaits."""
+    if result is not None and isinstance(result, Coroutine):
+        result.close()  # else Python warns, of a line of ours, that it was never awaited
+        raise TypeError(
+            f"{describe_callable(call)} has returned a coroutine, of which nothing has run: give the coroutine function itself, "
+            "and start its poller in an event loop"
+        )
+
+
+def _throw(error: BaseException) -> None:
+    raise error
 
 
 def _from_the_callee(error: BaseException) -> TracebackType | None:
