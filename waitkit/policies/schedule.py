@@ -13,7 +13,7 @@ __all__ = ["Missed", "Schedule", "Tick", "Timing", "read_schedule"]
 
 #: What the interval is counted from: the end of the run before, or a grid.
 Timing: TypeAlias = Literal["fixed_delay", "fixed_rate"]
-#: What becomes of the ticks of a grid that a run, or a machine that slept, has missed: the names are those of Tokio.
+#: What becomes of the ticks of a grid that a run, or a process that was stopped, has missed: the names are those of Tokio.
 Missed: TypeAlias = Literal["skip", "delay", "burst"]
 
 # As in Tokio: who comes so little late has met its tick.
