@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from support import SCALE
 
 from waitkit import virtual_clock
 from waitkit.engine import clock
-from waitkit.ground import records, settings
+from waitkit.ground import records
+from waitkit.ground import settings as defaults
+
+# Hypothesis measures each example in real time, which is the machine's business.
+settings.register_profile("waitkit", deadline=None)
+settings.load_profile("waitkit")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,7 +31,7 @@ def _as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = clock.current_clock()
     yield
     clock.use_clock(before)
-    settings._process_wide = settings.Settings()
+    defaults._process_wide = defaults.Settings()
     records._subscribers = ()
 
 

@@ -8,7 +8,7 @@ import random
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import Running, until
 
@@ -55,7 +55,6 @@ def test_bad_rates(bad):
     assert repr(bad) in str(caught.value)
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 1000),
     period=st.integers(1, 100),
@@ -81,7 +80,6 @@ def test_never_more_than_allowed_in_any_window(count, period, burst, gaps):
             assert (total - burst) * period * SECOND <= count * (at - granted[first][0])
 
 
-@settings(deadline=None)
 @given(count=st.integers(1, 5000), period=st.integers(1, 60), burst=st.integers(1, 500), start=st.integers(0, 10**18))
 def test_a_full_burst_is_given(count, period, burst, start):
     """A bucket that has rested gives its whole burst at once, to the last token, at any instant."""

@@ -309,7 +309,6 @@ def test_cancelling_after_a_pause_keeps_the_pause(virtual):
 amounts = st.integers(1, 5)
 
 
-@settings(deadline=None)
 @given(
     count=st.integers(1, 20),
     period=st.integers(1, 20),
@@ -430,7 +429,7 @@ def _rate(which: int) -> Rate:
     return Rate(f"{count}/{period}s", burst)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps)
 def test_never_more_than_allowed_whatever_is_done(script):
     """Of any mix of requests, reservations, cancellations, pauses and changes, any window holds at most burst + rate * t."""

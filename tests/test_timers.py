@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import threading
 
+import freezegun
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import LIMIT, Running, together, until
 
-from waitkit import Event, wait_for
+from waitkit import Event, WaitTimeout, wait_for
 from waitkit.engine import background, timers
 from waitkit.engine.clock import now
 from waitkit.engine.frames import current_frames
@@ -210,3 +211,11 @@ def test_a_timer_that_comes_after_the_very_last_look(own, monkeypatch):
     monkeypatch.setattr(own, "_ended", lets_a_timer_in)
     own.call_at(now(), lambda: None)
     wait_for(event, LIMIT)
+
+
+def test_rests_in_frozen_time():
+    """A wait in a test that has frozen the clocks of Python rests as always: it does not look again and again."""
+    looks = []
+    with freezegun.freeze_time("2020-01-01"), pytest.raises(WaitTimeout):
+        wait_for(lambda: looks.append(1), "100ms")
+    assert len(looks) < 80

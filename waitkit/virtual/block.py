@@ -10,16 +10,17 @@ from types import TracebackType
 from typing import Self
 
 from waitkit.engine import timers, workers
-from waitkit.engine.clock import current_clock, use_clock
-from waitkit.engine.parking import Parker
+from waitkit.engine.clock import current_clock, use_clock, watch_wakeups
 from waitkit.engine.timers import use_timers
 from waitkit.engine.workers import use_workers
-from waitkit.ground.durations import SECOND, Duration, to_nanoseconds
+from waitkit.ground.durations import SECOND, Duration, format_duration, to_nanoseconds
 from waitkit.polls import ending
-from waitkit.virtual.clock import VirtualClock, VirtualClockError
+from waitkit.virtual.clock import VirtualClock
+from waitkit.virtual.errors import VirtualClockError
 from waitkit.virtual.loops import Loops
-from waitkit.virtual.monitor import Monitor, describe_parked
+from waitkit.virtual.monitor import Monitor
 from waitkit.virtual.outer_time import OuterTime, outer_time
+from waitkit.virtual.telling import describe_parked
 from waitkit.virtual.threads import Threads
 
 __all__ = ["virtual_clock"]
@@ -37,13 +38,14 @@ class virtual_clock:  # noqa: N801 - used as a function is
 
     Time stands still while any thread that takes part runs, and jumps to the next due time when all of them wait. The thread that
     enters takes part, every thread started inside, work in a ``ThreadPoolExecutor``, and event loops that run inside (with
-    ``asyncio.sleep``); other threads from their first wait on. They run one at a time, in a fixed order: a test takes the same
-    course each time. Waits of ``threading`` (events, queues, conditions, joins) are virtual, too.
+    ``asyncio.sleep``); other threads from their first wait on, and while they do what they were woken for from inside. Those
+    that take part run one at a time, in a fixed order: a test takes the same course each time. Waits of ``threading`` (events,
+    queues, conditions, joins) are virtual, too.
 
     What is awaited outside of the program (processes, ports, sockets, files) takes real time, and virtual time passes with it.
     A thread that blocks elsewhere (a lock, ``time.sleep``, a C call) makes time stand still; after *grace* every wait ends with
-    a :class:`VirtualClockError` that names the thread and its line. Where all wait and nothing is due, all waits end at once with
-    a :class:`VirtualDeadlock` that says who waits for what.
+    a :class:`VirtualClockError` that names the thread and its lines. Where all wait and nothing is due, all waits end at once
+    with a :class:`VirtualDeadlock` that says who waits for what, and where.
 
     Args:
         auto: ``False``: time passes only by :meth:`advance`.
@@ -71,9 +73,9 @@ class virtual_clock:  # noqa: N801 - used as a function is
         for name, value in (("auto", auto), ("real_things", real_things)):
             if not isinstance(value, bool):
                 raise TypeError(f"{name}={value!r} is neither True nor False")
-        self._clock = VirtualClock(auto=auto, real_things=real_things, seed=seed)
-        self._clock.explain = self._explain
         self._grace = to_nanoseconds(grace, "grace")
+        self._clock = VirtualClock(auto=auto, real_things=real_things, seed=seed, grace=self._grace)
+        self._clock.explain = self._explain
         self._threads = Threads(self._clock)
         self._loops = Loops(self._clock)
         self._outer: OuterTime = outer_time(drive, self._clock)
@@ -95,23 +97,18 @@ class virtual_clock:  # noqa: N801 - used as a function is
         return self._clock.now() / SECOND
 
     def advance(self, duration: Duration) -> None:
-        """Let so much time pass: all that is due meanwhile happens, each at its instant.
+        """Let so much time pass: all that is due until then happens, each at its instant, what is due at the end included.
 
         Args:
             duration: how much.
 
         Raises:
             TypeError, ValueError: *duration* is no duration.
-            RuntimeError: we are not inside of the block.
+            RuntimeError: we are not inside of the block, or an event loop runs in this thread.
         """
         until = self._open().now() + to_nanoseconds(duration, "duration")
-        parker = Parker(f"{self.elapsed:g} s (advance)")
-        self._clock.allow_until(until)
-        try:
-            while self._clock.now() < until:
-                parker.park(until)
-        finally:
-            self._clock.disallow(until)
+        self._refuse_in_a_loop("advance")
+        self._clock.rest_until(until, f"{format_duration(until - self._clock.now())} to pass (advance)")
 
     def block_until(self, threads: int) -> None:
         """Return when so many other threads wait, and none runs. No time passes.
@@ -121,12 +118,14 @@ class virtual_clock:  # noqa: N801 - used as a function is
 
         Raises:
             ValueError: *threads* is no whole number of 1 or more.
-            RuntimeError: we are not inside of the block.
+            RuntimeError: we are not inside of the block, or an event loop runs in this thread.
             VirtualDeadlock: there are fewer, and none will come.
         """
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads={threads!r} is not a whole number of 1 or more")
-        self._open().rest_until_parked(threads)
+        clock = self._open()
+        self._refuse_in_a_loop("block_until")
+        clock.rest_until_parked(threads)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -143,6 +142,16 @@ class virtual_clock:  # noqa: N801 - used as a function is
             yield
         finally:
             self._clock.release()
+
+    @staticmethod
+    def _refuse_in_a_loop(method: str) -> None:
+        from asyncio import _get_running_loop
+
+        if _get_running_loop() is not None:
+            raise RuntimeError(
+                f"{method}() would block the event loop that runs in this thread, so none of its tasks could go on: "
+                f"write `await asyncio.to_thread(clock.{method}, ...)`"
+            )
 
     def _open(self) -> VirtualClock:
         if current_clock() is not self._clock:
@@ -166,10 +175,15 @@ class virtual_clock:  # noqa: N801 - used as a function is
     def _begin(self) -> None:
         # How a step is undone is noted before it is made: Ctrl-C may come at any time.
         undo = self._undo
+        undo.append(self._monitor.interrupter.remove)
+        self._monitor.interrupter.install()
         undo.append(self._monitor.stop)
         self._monitor.start()
         undo.append(self._close)
         self._clock.enter()
+        undo.append(partial(watch_wakeups, None))
+        self._clock.outsiders.begin()
+        watch_wakeups(self._clock.woken_outside)
         undo.append(partial(use_clock, current_clock()))
         use_clock(self._clock)
         # Those of real time go on for who waits there; they have threads of their own.

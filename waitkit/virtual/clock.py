@@ -9,6 +9,8 @@ The rules, each of which a test holds it to:
   time cannot pass.
 - Time passes only when nobody runs and nobody is ready: then it jumps to the earliest due time, and wakes that one entry;
   of equal times, the one that came first.
+- Threads that do not take part are looked at before time passes: who was woken by one that does counts as running until he
+  rests again, see :mod:`waitkit.virtual.outsiders`.
 - Where a thread waits for something outside of the program (a process, a socket, a file), time does not jump: it passes as
   fast as real time, until the wait has ended.
 """
@@ -18,44 +20,35 @@ from __future__ import annotations
 import heapq
 import random
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
-from waitkit.engine.clock import Place, SystemClock
+from waitkit.engine.clock import Place
 from waitkit.ground.durations import SECOND, Nanoseconds
-from waitkit.ground.errors import WaitkitError
+from waitkit.virtual.errors import VirtualClockError, VirtualDeadlock
+from waitkit.virtual.outsiders import Outsiders
+from waitkit.virtual.real import real_now
 from waitkit.virtual.turns import Seat, Turns
 
 __all__ = ["VirtualClock", "VirtualClockError", "VirtualDeadlock"]
-
-#: Real time, whatever is done to the module ``time`` later.
-real_now: Final = time.monotonic_ns
-
-
-class VirtualClockError(WaitkitError):
-    """Virtual time cannot go on: a thread that takes part blocks outside of waitkit, or was left behind."""
-
-
-class VirtualDeadlock(VirtualClockError):
-    """Every thread that takes part waits, and nothing is due that could end a wait."""
-
-
-for _public in (VirtualClockError, VirtualDeadlock):
-    _public.__module__ = "waitkit"
 
 
 class VirtualClock(Turns):
     """A clock of which waitkit's waits see nothing but :class:`waitkit.engine.clock.Clock`; made by ``virtual_clock()``."""
 
-    def __init__(self, *, auto: bool, real_things: bool, seed: int | None) -> None:
+    def __init__(self, *, auto: bool, real_things: bool, seed: int | None, grace: Nanoseconds = 5 * SECOND) -> None:
         super().__init__()
+        self.outsiders: Final = Outsiders(grace)
+        #: time does not pass because of them: somebody has to call :meth:`look_again`
+        self.held_up = False
+        #: called when that begins
+        self.on_hold: Callable[[], object] = bool
         self._auto = auto
         self._real_things = real_things
         self.start: Final = random.Random(seed).randrange(10**6 * SECOND, 10**7 * SECOND)  # noqa: S311 - nothing secret
         self._now = self.start
         self._parked: dict[Place, Seat] = {}
-        self._due: list[tuple[Nanoseconds, int, Seat]] = []
+        self._due: list[tuple[Nanoseconds, bool, int, Seat]] = []
         self._limits: list[Nanoseconds] = []
         self._real_since: Nanoseconds | None = None
         #: called after each jump, with the new instant
@@ -75,6 +68,7 @@ class VirtualClock(Turns):
             if self._closed:
                 raise VirtualClockError("the virtual clock that this wait began on was left")
             self._members.add(seat.thread)
+            self.outsiders.joined(seat.thread)
             self._park(seat)
             try:
                 if not place.token.locked():  # a wake-up is there already
@@ -88,7 +82,10 @@ class VirtualClock(Turns):
 
     def notify(self, place: Place) -> None:
         with self._lock:
-            SystemClock.notify(place)
+            try:
+                place.token.release()
+            except RuntimeError:  # a wake-up is there already
+                pass
             seat = self._parked.get(place)
             if seat is not None:
                 self._make_ready(seat)
@@ -98,7 +95,7 @@ class VirtualClock(Turns):
         assert seat.place is not None
         self._parked[seat.place] = seat
         if seat.due is not None:
-            heapq.heappush(self._due, (seat.due, next(self._sequence), seat))
+            heapq.heappush(self._due, (seat.due, seat.last, next(self._sequence), seat))
 
     def _make_ready(self, seat: Seat) -> None:
         self._pass_real_time()
@@ -116,17 +113,28 @@ class VirtualClock(Turns):
 
     def _let_time_pass(self) -> bool:
         """Nobody runs and nobody is ready. True where somebody is now."""
+        was_held_up, self.held_up = self.held_up, False
+        passed = self._pass_time()
+        if self.held_up and not was_held_up:
+            self.on_hold()
+        return passed
+
+    def _pass_time(self) -> bool:
+        self.held_up = bool(self.outsiders.threads) and self.outsiders.hold_up(self._members, self.progress)
+        # Asked in any case: what raises does so in the thread that comes to rest.
+        outside = self._real_things and any(_is(place, "outside") for place in self._parked)
+        if self.held_up:
+            return False
         for seat in list(self._parked.values()):
             if seat.until_parked is not None and self.parked_others(seat) >= seat.until_parked:
                 self._make_ready(seat)
                 return True
         if self._holders and not self._all_holders_rest:
             return False
-        while self._due and self._due[0][2].place is None:
-            heapq.heappop(self._due)
+        self._drop_dead_entries()
         if self.something_ends:
             return False
-        if self._real_things and any(_is(place, "outside") for place in self._parked):
+        if outside:
             if self._real_since is None:
                 self._real_since = real_now()
             return False
@@ -134,8 +142,8 @@ class VirtualClock(Turns):
             return False
         if not self._due:
             return self._fail_all()
-        due, _, seat = self._due[0]
-        if not self._auto and not any(limit >= due for limit in self._limits):
+        due, _, _, seat = self._due[0]
+        if not self._auto and due > self._now and not any(limit >= due for limit in self._limits):
             return self._fail_all()
         heapq.heappop(self._due)
         self._now = max(self._now, due)
@@ -143,6 +151,10 @@ class VirtualClock(Turns):
         if self.on_jump is not None:
             self.on_jump(self._now)
         return True
+
+    def _drop_dead_entries(self) -> None:
+        while self._due and self._due[0][-1].place is None:
+            heapq.heappop(self._due)
 
     def _pass_real_time(self) -> None:
         """Something happens while real time passes: stop at this instant."""
@@ -156,15 +168,14 @@ class VirtualClock(Turns):
         with self._lock:
             if self._real_since is None:
                 return None
-            while self._due and self._due[0][2].place is None:
-                heapq.heappop(self._due)
+            self._drop_dead_entries()
             return max(0, self._due[0][0] - self.now()) if self._due else 3_600 * SECOND
 
     def fire_in_real_time(self) -> None:
         """Wake the earliest entry that has become due while real time passed."""
         with self._lock:
             if self._real_since is not None and self._due and self._due[0][0] <= self.now():
-                seat = heapq.heappop(self._due)[2]
+                seat = heapq.heappop(self._due)[-1]
                 if seat.place is not None:
                     self._make_ready(seat)
                 self._go_on()
@@ -172,7 +183,8 @@ class VirtualClock(Turns):
     def _fail_all(self) -> bool:
         """All wait, and nothing is due: end the waits, except those of threads of waitkit's own that have nothing to do."""
         waiting = [seat for place, seat in self._parked.items() if not place.idle]
-        if not waiting:
+        self.held_up = bool(self.outsiders.threads) and self.outsiders.may_act(self._members, self.progress)
+        if self.held_up or not waiting:
             return False
         self._fail(VirtualDeadlock, self.explain(), waiting)
         return True
@@ -187,16 +199,20 @@ class VirtualClock(Turns):
         with self._lock:
             self._fail(VirtualClockError, message, list(self._parked.values()))
             self._running = {thread for thread in self._running if thread >= 0}
+            self.outsiders.forget_awake()
             self._go_on()
 
-    def allow_until(self, limit: Nanoseconds) -> None:
-        """Time may pass up to this instant, where it does not by itself."""
+    def rest_until(self, limit: Nanoseconds, purpose: str) -> None:
+        """Let time pass up to this instant, where it does not by itself, and return when all that is due then has happened."""
+        seat = Seat(threading.get_ident(), Place(purpose), limit)
+        seat.last = True
         with self._lock:
             self._limits.append(limit)
-
-    def disallow(self, limit: Nanoseconds) -> None:
-        """End what :meth:`allow_until` began."""
-        with self._lock:
+            self._park(seat)
+            self._leave_turn(seat.thread)
+        try:
+            self._take_turn(seat)
+        finally:
             self._limits.remove(limit)
 
     def rest_until_parked(self, count: int) -> None:
@@ -211,6 +227,37 @@ class VirtualClock(Turns):
     def parked_others(self, than: Seat | None = None) -> int:
         """How many threads wait, those of waitkit's own that have nothing to do not counted."""
         return sum(not place.idle for place, seat in self._parked.items() if seat is not than)
+
+    def awake(self) -> list[int]:
+        """Those that do not take part, but were woken from inside, and do not rest again yet."""
+        with self._lock:
+            return self.outsiders.awake()
+
+    def others(self) -> list[int]:
+        """The threads that do not take part."""
+        with self._lock:
+            return sorted(self.outsiders.threads - self._members)
+
+    def started_outside(self, thread: int | None) -> None:
+        """One that does not take part was started."""
+        with self._lock:
+            self.outsiders.add(thread)
+
+    def woken_outside(self, place: Place) -> None:
+        """Somebody who rests in real time is about to be woken."""
+        with self._lock:
+            if self._is_from_inside():
+                self.outsiders.wake_at(place)
+
+    def notified_outside(self, locks: list[object]) -> None:
+        """Those who wait in real time for these locks of a ``threading.Condition`` have been woken."""
+        with self._lock:
+            if self._is_from_inside():
+                self.outsiders.wake_for(locks)
+
+    def _is_from_inside(self) -> bool:
+        here = threading.get_ident()
+        return here in self._members or self.outsiders.is_awake(here)
 
     def parked(self) -> list[tuple[int, Place]]:
         """The threads that wait, and where."""
@@ -240,7 +287,11 @@ class VirtualClock(Turns):
         """The end: every wait ends with an error. Returns the threads that still wait."""
         with self._lock:
             ours = {thread.ident for thread in threading.enumerate() if thread.name.startswith("waitkit-")}
-            left = [seat.thread for seat in self._parked.values() if seat.thread not in ours]
+            left = [
+                seat.thread
+                for place, seat in self._parked.items()
+                if seat.thread not in ours and not _is(place, "outlives")
+            ]
             self._fail(
                 VirtualClockError, "the virtual clock that this wait began on was left", list(self._parked.values())
             )
@@ -254,6 +305,7 @@ class VirtualClock(Turns):
     def forget_others(self) -> None:
         """A forked child: of all threads only the caller exists."""
         self._lock = threading.RLock()
+        self.outsiders.forget()
         here = threading.get_ident()
         self._members, self._running, self._holders = {here}, {here}, []
         self._parked, self._due = {}, []
@@ -261,5 +313,8 @@ class VirtualClock(Turns):
 
 
 def _is(place: Place, what: str) -> bool:
-    """What a thread waits for says of itself that it is ``outside`` of the program, or that it ``ends_by_itself`` at last."""
+    """What a thread waits for says of itself.
+
+    That it is ``outside`` of the program, that it ``ends_by_itself`` at last, that it ``outlives`` the block.
+    """
     return bool(getattr(place.purpose, what, False))

@@ -9,6 +9,8 @@ from waitkit.engine.descriptors import watch_descriptor
 from waitkit.engine.parking import Parker
 from waitkit.ground.durations import SECOND
 from waitkit.virtual.clock import VirtualClock
+from waitkit.virtual.errors import VirtualClockError
+from waitkit.virtual.telling import describe_task
 from waitkit.waits.drivers import awaited_in_loops
 
 __all__ = ["Loops"]
@@ -19,12 +21,14 @@ class Loops:
 
     It concerns the selector loops of asyncio (the default on Unix): their ``select()`` becomes a wait on the clock, ``time()``
     the time of the clock, and the byte by which other threads wake them a wake-up that the clock knows of.
+
+    A loop of a thread that was there before takes part once it is given something to do from inside. It goes on after the block.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self._adopted: dict[Any, Any] = {}
-        self._original: Callable[[Any], None] | None = None
+        self._originals: dict[str, Any] = {}
         self._waits_before: set[Any] = set()
 
     def install(self) -> None:
@@ -32,24 +36,39 @@ class Loops:
         from asyncio import get_running_loop
         from asyncio.base_events import BaseEventLoop
 
-        original = self._original = BaseEventLoop._run_once  # type: ignore[attr-defined]
+        originals = self._originals
+        originals["_run_once"] = run = BaseEventLoop._run_once  # type: ignore[attr-defined]
+        originals["call_soon_threadsafe"] = call = BaseEventLoop.call_soon_threadsafe
 
         def run_once(loop: Any) -> None:
             if loop not in self._adopted and hasattr(loop, "_selector") and self._clock.is_member():
                 self._adopt(loop)
-            original(loop)
+            run(loop)
+
+        def call_soon_threadsafe(loop: Any, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if loop not in self._adopted and hasattr(loop, "_selector") and self._clock.is_member():
+                self._adopt_from_outside(loop)
+            return call(loop, callback, *args, **kwargs)
 
         BaseEventLoop._run_once = run_once  # type: ignore[attr-defined]
+        BaseEventLoop.call_soon_threadsafe = call_soon_threadsafe  # type: ignore[assignment,method-assign]
         try:
             running = get_running_loop()
         except RuntimeError:
             return
         self._adopt(running)  # now, as its next step comes after what is scheduled until then
 
-    def _adopt(self, loop: Any) -> None:
+    def _adopt_from_outside(self, loop: Any) -> None:
+        """The loop runs in another thread, which does not take part, and is about to be given something to do."""
+        thread = loop._thread_id
+        if thread is not None and not self._clock.takes_part(thread):
+            self._clock.take_in(thread)  # before it is woken
+            self._adopt(loop, outlives=True)
+
+    def _adopt(self, loop: Any, *, outlives: bool = False) -> None:
         clock = self._clock
         base, start = loop.time(), clock.now()
-        selector = _Selector(clock, loop)
+        selector = _Selector(clock, loop, outlives=outlives)
         write = loop._write_to_self
 
         def write_to_self() -> None:
@@ -66,8 +85,8 @@ class Loops:
         """End: loops that go on go on in real time. It may be called again, where Ctrl-C cut it off."""
         from asyncio.base_events import BaseEventLoop
 
-        if self._original is not None:
-            BaseEventLoop._run_once = self._original  # type: ignore[attr-defined]
+        for name, original in self._originals.items():
+            setattr(BaseEventLoop, name, original)
         for loop, selector in list(self._adopted.items()):
             if "time" in vars(loop):
                 virtual = loop.time()
@@ -90,10 +109,17 @@ class Loops:
 
 
 class _Selector:
-    """A selector whose ``select()`` is a wait on the clock."""
+    """A selector whose ``select()`` is a wait on the clock.
 
-    def __init__(self, clock: VirtualClock, loop: Any) -> None:
+    Args:
+        clock: the clock.
+        loop: whose selector it stands in for.
+        outlives: the loop is not the block's: it goes on in real time after it, and no error of the clock ends it.
+    """
+
+    def __init__(self, clock: VirtualClock, loop: Any, *, outlives: bool) -> None:
         self._clock = clock
+        self.outlives = outlives
         self._loop = loop
         self._inner = loop._selector
         self.parker = Parker(self)
@@ -110,9 +136,15 @@ class _Selector:
         return more_than_its_own_pipe or any(wait.outside for wait in awaited_in_loops(self._loop))
 
     def describe(self) -> str:
-        """What the tasks of the loop wait for."""
-        waits = [wait.describe() for wait in awaited_in_loops(self._loop)]
-        return f"an event loop: {'; '.join(waits) or 'its next task'}"
+        """What its thread waits for."""
+        return "an event loop, its next task"
+
+    def details(self) -> list[str]:
+        """What the tasks of the loop wait for, and the lines of each."""
+        from asyncio import all_tasks
+
+        tasks = sorted(all_tasks(self._loop), key=lambda task: task.get_name())
+        return [line for task in tasks for line in describe_task(task)]
 
     def select(self, timeout: float | None = None) -> Any:
         """What is ready; where nothing is, the clock decides how long that takes."""
@@ -125,6 +157,9 @@ class _Selector:
             subscription = watch_descriptor(self._inner.fileno(), self.parker.unpark)
         try:
             self.parker.park(due)
+        except VirtualClockError:
+            if not self.outlives:
+                raise
         finally:
             if subscription is not None:
                 subscription.close()

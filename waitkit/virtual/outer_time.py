@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -47,7 +49,7 @@ class _Untouched:
 
 
 class _Library(Protocol):
-    def start(self, at: dt.datetime) -> None: ...
+    def start(self, at: float) -> None: ...
     def shift(self, seconds: float) -> None: ...
     def stop(self) -> None: ...
 
@@ -56,7 +58,8 @@ class _TimeMachine:
     def __init__(self, module: Any) -> None:
         self._module = module
 
-    def start(self, at: dt.datetime) -> None:
+    def start(self, at: float) -> None:
+        # A number, not a datetime that knows its zone: with that one travels into the zone as well.
         self._travel = self._module.travel(at, tick=False)
         self._traveller = self._travel.start()
 
@@ -70,10 +73,20 @@ class _TimeMachine:
 class _Freezegun:
     def __init__(self, module: Any) -> None:
         self._module = module
+        self._api: Any = import_module("freezegun.api")
 
-    def start(self, at: dt.datetime) -> None:
-        # Our own view of real time must stay real: freezegun would replace it in our modules, too.
-        self._freezer = self._module.freeze_time(at, ignore=["waitkit"])
+    def start(self, at: float) -> None:
+        api = self._api
+        # Freezegun shows real time to modules that are to be ignored, and to whatever they call, five calls deep: to the
+        # functions that waitkit calls, and to those that a thread begins with. It shall be those modules themselves, no more.
+        self._depth, api.call_stack_inspection_limit = api.call_stack_inspection_limit, 1
+        # Its naive times are in UTC, and with an offset those with a zone are off by that.
+        self._now = vars(api.FakeDatetime)["now"]
+        api.FakeDatetime.now = classmethod(partial(_now_in_zone, self._now.__func__))
+        offset = dt.datetime.fromtimestamp(at).astimezone().utcoffset()
+        self._freezer = self._module.freeze_time(
+            dt.datetime.fromtimestamp(at, dt.UTC), tz_offset=offset, ignore=["waitkit"]
+        )
         self._frozen = self._freezer.start()
 
     def shift(self, seconds: float) -> None:
@@ -81,6 +94,12 @@ class _Freezegun:
 
     def stop(self) -> None:
         self._freezer.stop()
+        self._api.FakeDatetime.now = self._now
+        self._api.call_stack_inspection_limit = self._depth
+
+
+def _now_in_zone(now: Callable[..., Any], kind: Any, tz: dt.tzinfo | None = None) -> Any:
+    return now(kind, tz) if tz is None else now(kind, tz) - kind._tz_offset()
 
 
 class _Driven:
@@ -94,7 +113,7 @@ class _Driven:
     def begin(self) -> None:
         self._shown = self._clock.now()
         self._sleep = time.sleep
-        self._library.start(dt.datetime.now(dt.UTC))
+        self._library.start(time.time())
         self._begun = True
         self._clock.on_jump = self._follow
         time.sleep = self._sleep_virtually  # type: ignore[assignment]

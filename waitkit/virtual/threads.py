@@ -16,7 +16,9 @@ from waitkit.engine.background import REAL
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
 from waitkit.ground.durations import SECOND
-from waitkit.virtual.clock import VirtualClock, VirtualClockError
+from waitkit.virtual.clock import VirtualClock
+from waitkit.virtual.errors import VirtualClockError
+from waitkit.virtual.notifying import notify_really, wait_virtually
 from waitkit.virtual.turns import Crew, Seat
 
 __all__ = ["Threads"]
@@ -29,6 +31,7 @@ class Threads:
     - ``Thread.join``: a wait, until the thread's function has returned.
     - ``Condition.wait``, on which events, queues, semaphores, barriers and futures rest: a wait on the virtual clock. Threads
       that do not take part are not concerned.
+    - ``Condition.notify``: it wakes those, too, and they count as running from then on.
     - the clock by which ``threading``, ``queue`` and ``concurrent.futures`` count what is left of a time-out.
     - ``ThreadPoolExecutor.submit``: the work is counted, not the idle thread that does it.
     """
@@ -46,6 +49,7 @@ class Threads:
         self._put(threading.Thread, "start", self._start)
         self._put(threading.Thread, "join", self._join)
         self._put(threading.Condition, "wait", self._wait)
+        self._put(threading.Condition, "notify", self._notify)
         self._put(threading, "_time", self._time)
         self._put(queue, "time", self._time)
         self._put(futures, "time", lambda _: _Time(self._clock))
@@ -74,7 +78,8 @@ class Threads:
 
         def start(thread: threading.Thread) -> None:
             if not clock.is_member() or getattr(thread, REAL, False) or thread.ident is not None:
-                return start_really(thread)
+                start_really(thread)
+                return clock.started_outside(thread.ident)
             # A thread of an executor waits for work in a way that nobody can see: its work takes part, not the thread.
             works_for_others = getattr(thread, "_target", None) is executors._worker
             seat = self._make_a_worker(thread) if works_for_others else clock.expect()
@@ -170,9 +175,19 @@ class Threads:
         def wait(condition: threading.Condition, timeout: float | None = None) -> bool:
             if getattr(here, "starting", False) or not clock.is_member():
                 return original(condition, timeout)
-            return _wait_virtually(condition, timeout)
+            return wait_virtually(condition, timeout)
 
         return wait
+
+    def _notify(self, original: Callable[..., None]) -> Any:
+        clock = self._clock
+
+        def notify(condition: threading.Condition, n: int = 1) -> None:
+            woken = notify_really(original, condition, n)
+            if woken and clock.outsiders.threads:
+                clock.notified_outside(woken)
+
+        return notify
 
     def _submit(self, original: Callable[..., Any]) -> Any:
         def submit(executor: Any, *args: Any, **kwargs: Any) -> Any:
@@ -256,39 +271,3 @@ class _End:
 
     def describe(self) -> str:
         return f"thread {self._thread.name!r} to end (Thread.join)"
-
-
-class _Waiter:
-    """Stands among the waiters of a ``threading.Condition`` in the place of a lock: ``notify`` releases it."""
-
-    def __init__(self) -> None:
-        self.parker = Parker("a notify (threading.Condition.wait)")
-        self.released = False
-
-    def release(self) -> None:
-        self.released = True
-        self.parker.unpark()
-
-
-def _wait_virtually(condition: Any, timeout: float | None) -> bool:
-    """``Condition.wait`` on the virtual clock."""
-    if not condition._is_owned():
-        raise RuntimeError("cannot wait on un-acquired lock")
-    waiter = _Waiter()
-    condition._waiters.append(waiter)
-    held = condition._release_save()
-    due = None
-    if timeout is not None:
-        # Callers compute what is left of a time-out as a float, and ask again while anything is: that must let time pass.
-        due = now() + (max(1, round(timeout * SECOND)) if timeout > 0 else 0)
-    try:
-        while not waiter.released and (due is None or now() < due):
-            waiter.parker.park(due)
-        return waiter.released
-    finally:
-        condition._acquire_restore(held)
-        if not waiter.released:
-            try:
-                condition._waiters.remove(waiter)
-            except ValueError:  # notified at the last moment
-                pass

@@ -26,13 +26,15 @@ class Crew:
 class Seat:
     """One thread that is parked, ready, or about to take part. It may run when its baton is released."""
 
-    __slots__ = ("_baton", "crew", "due", "error", "place", "thread", "until_parked", "withdrawn")
+    __slots__ = ("_baton", "crew", "due", "error", "last", "place", "thread", "until_parked", "withdrawn")
 
     def __init__(self, thread: int, place: Place | None = None, due: Nanoseconds | None = None) -> None:
         self.thread = thread
         #: where it is parked; ``None``: it is not, and never was
         self.place = place
         self.due = due
+        #: of those that are due at the same instant it comes after all others
+        self.last = False
         #: what it finds when it goes on
         self.error: BaseException | None = None
         #: for work of an executor, which is ready only when one of its threads is free
@@ -83,12 +85,23 @@ class Turns:
     def _go_on(self) -> None:
         """Where nobody runs, let the next one; where nobody is ready, let time pass."""
         self.progress += 1
+        self._let_run()
+
+    def _let_run(self) -> None:
         while not self._running and not self._closed:
             seat = self._next()
             if seat is not None:
                 self._run(seat)
             elif not self._let_time_pass():
                 return
+
+    def look_again(self) -> None:
+        """As when somebody has come to rest, though nobody has: whether time may pass can hang on others."""
+        with self._lock:
+            nobody_ran = not self._running
+            self._let_run()
+            if nobody_ran and self._running:
+                self.progress += 1
 
     def _next(self) -> Seat | None:
         for seat in self._ready:
@@ -116,11 +129,21 @@ class Turns:
         here = threading.get_ident()
         return here in self._members and here not in self._holders
 
+    def takes_part(self, thread: int) -> bool:
+        """Whether another thread takes part, wherever it is."""
+        return thread in self._members
+
     def enter(self) -> None:
         """The calling thread takes part, and runs."""
         with self._lock:
             self._members.add(threading.get_ident())
             self._running.add(threading.get_ident())
+
+    def take_in(self, thread: int) -> None:
+        """A thread that was there before takes part, and runs: it was given something to do."""
+        with self._lock:
+            self._members.add(thread)
+            self._running.add(thread)
 
     def expect(self, crew: Crew | None = None, *, first: bool = False) -> Seat:
         """Something will run that takes part: it has its place in the queue from now on, the *first* or the last."""
