@@ -7,6 +7,8 @@ import random
 from waitkit.ground.durations import MILLISECOND
 from waitkit.report.rows import MAIN, Row
 
+#: In milliseconds, as row() takes them.
+HOUR = 3_600_000
 OUTCOMES = ("held", "timeout", "failed", "cancelled", "error")
 
 
@@ -29,7 +31,7 @@ def row(start: int, end: int, **facts: object) -> Row:
         test="tests/test_sea.py::test_tide",
         process=MAIN,
         pid=100,
-        virtual=False,
+        clock=0,
     )
     made.update(facts)  # type: ignore[typeddict-item]
     return made
@@ -63,3 +65,16 @@ def many(count: int, threads: int = 6) -> list[Row]:
             )
         )
     return rows
+
+
+def mixed() -> list[Row]:
+    """Waits in real time, of two virtual clocks of one process, and of one of another process."""
+    first, second = 5_000_000_000, 7_000_000_000  # where virtual clocks begin is chance
+    return [
+        row(1_000, 1_400, what="a real thing", test="t.py::test_real"),
+        row(second, second + HOUR, what="an hour", clock=2, test="t.py::test_b"),
+        row(1_500, 1_600, what="another real thing", process="gw1", pid=101, test="t.py::test_real"),
+        row(first, first + 60_000, what="a minute", clock=1, test="t.py::test_a"),
+        row(first + 60_000, first + 90_000, what="half a minute", clock=1, test="t.py::test_a", task="reader"),
+        row(first + 5, first + 6, what="a moment", clock=1, process="gw1", pid=101, test=""),
+    ]

@@ -9,9 +9,20 @@ import threading
 
 import pytest
 
-from waitkit import Event, Try, WaitTimeout, subscribe, wait_for, wait_for_async
+from waitkit import (
+    Event,
+    RateLimiter,
+    Try,
+    WaitTimeout,
+    after,
+    retry_backoff,
+    subscribe,
+    wait_for,
+    wait_for_async,
+)
 from waitkit.conditions import sources
 from waitkit.ground import records as records_module
+from waitkit.ground.durations import MILLISECOND
 from waitkit.ground.records import note_tries, subscribers
 
 
@@ -89,6 +100,51 @@ def test_overshoot_of_a_woken_wait_is_since_the_wakeup(heard):
     wait_for(event)
     [record] = heard
     assert 0 < record.overshoot < (record.end - record.start) / 2
+
+
+TIMES = {
+    "a delay": lambda: wait_for(after("1h"), None),
+    "a limiter's turn": lambda: _full_limiter().acquire(timeout=None),
+    "a reservation": lambda: _full_limiter().reserve().wait(),
+    "the first of several": lambda: wait_for(after("1h") | after("2h") | Event(), None),
+    "the last of several": lambda: wait_for(after("1h") & after("2h"), None),
+    "held for a while": lambda: wait_for((~Event()).held_for("1h"), None),
+    "the delay of a retry": lambda: _fails_once(iter([0, 1])),
+}
+
+
+def _full_limiter():
+    limiter = RateLimiter("1/h")
+    limiter.acquire()
+    return limiter
+
+
+@retry_backoff(on=ZeroDivisionError, base="1h", max_delay="1h", jitter="none")
+def _fails_once(answers):
+    return 1 / next(answers)
+
+
+@pytest.mark.parametrize("wait", TIMES.values(), ids=TIMES)
+def test_overshoot_of_a_wait_for_time_is_since_its_instant(heard, virtual, wait):
+    """What time alone brings about begins to hold at a known instant: in virtual time no such wait is late."""
+    wait()
+    assert heard[-1].elapsed >= 3600
+    assert heard[-1].overshoot == 0
+
+
+def test_overshoot_of_a_delay_in_real_time(heard):
+    """In real time it is what the delay took too long."""
+    wait_for(after("20ms"))
+    [record] = heard
+    assert record.overshoot == record.end - record.start - 20 * MILLISECOND > 0
+
+
+def test_overshoot_of_what_is_looked_at_beside_a_delay(heard, virtual):
+    """A callable may have come true at any time since the last look, whatever else is awaited with it."""
+    answers = iter([0] * 50 + [1])
+    wait_for((lambda: next(answers)) | after("1h"), None)
+    [record] = heard
+    assert record.overshoot == record.end - record.tries[-1].end > 0
 
 
 def test_a_wait_that_held_at_once_overshot_nothing_known(heard):

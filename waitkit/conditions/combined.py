@@ -39,6 +39,9 @@ class PassingWatch(Watch):
     def look(self, now: Nanoseconds) -> Verdict:
         return self._inner.look(now)
 
+    def begins(self) -> Nanoseconds | None:
+        return self._inner.begins()
+
     def close(self) -> None:
         self._inner.close()
 
@@ -129,13 +132,14 @@ class _OfMembers(_Combined):
 class AnyOfWatch(_OfMembers):
     """Holds with the first member that does; those after it are not looked at."""
 
-    __slots__ = ("_made",)
+    __slots__ = ("_made", "_verdicts")
 
     def __init__(
         self, members: Sequence[Watchable], context: Context, made: Callable[[int, Any, object], object]
     ) -> None:
         super().__init__(members, context)
         self._made = made
+        self._verdicts: list[Verdict] = []
 
     def look(self, now: Nanoseconds) -> Verdict:
         again = None
@@ -148,7 +152,15 @@ class AnyOfWatch(_OfMembers):
                 epoch = self._epoch_if(self._unchanged(verdicts)[index])
                 return Verdict(True, self._made(index, self._members[index], verdict.value), verdict.again, epoch)
             again = earliest(again, verdict.again)
+        self._verdicts = verdicts
         return Verdict(False, None, again, self._epoch_if(all(self._unchanged(verdicts))))
+
+    def begins(self) -> Nanoseconds | None:
+        known = [watch.begins() for watch in self._watches]
+        for verdict, begins in zip(self._verdicts, known, strict=False):
+            if begins is None and verdict.again is not None:
+                return None  # this member is looked at: it may have begun to hold at any time before
+        return min((begins for begins in known if begins is not None), default=None)
 
     def seen(self) -> str:
         return _each_seen(self._members, self._watches)
@@ -174,6 +186,10 @@ class AllOfWatch(_OfMembers):
         steady = any(unchanged[index] for index in missing) if missing else all(unchanged)
         values = tuple(verdict.value for verdict in verdicts)
         return Verdict(not missing, values, again, self._epoch_if(steady))
+
+    def begins(self) -> Nanoseconds | None:
+        known = [begins for index in self._missing if (begins := self._watches[index].begins()) is not None]
+        return max(known) if known and len(known) == len(self._missing) else None
 
     def seen(self) -> str:
         missing = [(self._members[index], self._watches[index]) for index in self._missing]
@@ -214,6 +230,9 @@ class HeldForWatch(_Combined):
         # The wait may have lasted long before this began to hold: its gaps are then too wide for this duration.
         again = complete if inner.again is None else min(complete, inner.again, now + self._gap)
         return Verdict(False, inner.value, again, stopped=self._throughout and self._interruptions > 0)
+
+    def begins(self) -> Nanoseconds | None:
+        return None if self._since is None else self._since + self._duration
 
     def seen(self) -> str:
         saw = self._watches[0].seen()

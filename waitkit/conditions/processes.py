@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from waitkit.conditions.condition import Condition
@@ -48,12 +49,10 @@ class ProcessExited(Condition[ProcessExit]):
     """
 
     def __init__(self, process: Any) -> None:
-        self._process = _from_pid(process) if isinstance(process, int) else process
-        if self._process is not None and _pid(self._process) is None and not hasattr(self._process, "sentinel"):
-            raise TypeError(
-                f"{process!r} is no process: give a Popen, a multiprocessing.Process, a psutil.Process or a pid"
-            )
         self._given_pid = process if isinstance(process, int) else None
+        self._process = process if self._given_pid is None else _from_pid(self._given_pid)
+        gone = self._given_pid is not None and self._process is None
+        self._how_it_ended = None if gone else _way_to_ask(self._process)
 
     @property
     def pid(self) -> int | None:
@@ -66,17 +65,9 @@ class ProcessExited(Condition[ProcessExit]):
 
     def ended(self) -> ProcessExit | None:
         """How it ended, or ``None`` while it runs."""
-        process = self._process
-        if process is None:
+        if self._how_it_ended is None:
             return ProcessExit(self._given_pid or 0, None)
-        if hasattr(process, "poll"):  # Popen
-            code = process.poll()
-            return None if code is None else ProcessExit(process.pid, code)
-        if hasattr(process, "exitcode"):  # multiprocessing
-            if process.pid is None or process.is_alive():
-                return None
-            return ProcessExit(process.pid, process.exitcode)
-        return _psutil_ended(process)
+        return self._how_it_ended(self._process)
 
     def watch(self, context: Context) -> Watch:
         return _ProcessWatch(self, context)
@@ -162,6 +153,28 @@ def _from_pid(pid: int) -> Any:
         return None  # it has ended already
 
 
+def _way_to_ask(process: Any) -> Callable[[Any], ProcessExit | None]:
+    """How to ask *process* whether it has ended: by what it can be asked for, not by its class, which may be another's."""
+    if hasattr(process, "pid"):
+        for name, ended in _WAYS.items():
+            if hasattr(process, name):
+                return ended
+    raise TypeError(
+        f"{process!r} is no process: give a ManagedProcess, a Popen, a multiprocessing.Process, a psutil.Process or a pid"
+    )
+
+
+def _popen_ended(process: Any) -> ProcessExit | None:
+    code = process.poll()
+    return None if code is None else ProcessExit(process.pid, code)
+
+
+def _multiprocessing_ended(process: Any) -> ProcessExit | None:
+    if process.pid is None or process.is_alive():
+        return None
+    return ProcessExit(process.pid, process.exitcode)
+
+
 def _psutil_ended(process: Any) -> ProcessExit | None:
     import psutil
 
@@ -173,6 +186,10 @@ def _psutil_ended(process: Any) -> ProcessExit | None:
     return ProcessExit(process.pid, None)
 
 
+#: Ways to ask, by what only those have who can be asked so; a ``psutil.Popen`` can in two ways, of which the first knows more.
+_WAYS: Final = {"poll": _popen_ended, "exitcode": _multiprocessing_ended, "is_running": _psutil_ended}
+
+
 def process_exited(process: Any) -> Condition[ProcessExit]:
     """Holds when a process has ended; its value is a :class:`ProcessExit` with the pid and the exit code.
 
@@ -181,9 +198,13 @@ def process_exited(process: Any) -> Condition[ProcessExit]:
     Args:
         process: a ``subprocess.Popen``, a ``multiprocessing.Process``, a ``psutil.Process``, or a pid. A pid that does
             not exist counts as ended. The exit code is known only for children, and not where somebody else has reaped one.
+            Of a :class:`waitkit.ManagedProcess` it is the process that runs now, as in ``exited``.
 
     Raises:
         TypeError: *process* is nothing of these.
         ValueError: a pid is not above 0.
+        RuntimeError: a ``ManagedProcess`` has not been started.
     """
-    return ProcessExited(process)
+    # Who has such a condition of his own knows best; a ManagedProcess lives on a floor above this one.
+    exited = getattr(process, "exited", None)
+    return exited if isinstance(exited, Condition) else ProcessExited(process)

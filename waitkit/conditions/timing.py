@@ -30,6 +30,9 @@ class _AfterWatch(Watch):
     def look(self, now: Nanoseconds) -> Verdict:
         return Verdict(now >= self._due, now >= self._due, None if now >= self._due else self._due)
 
+    def begins(self) -> Nanoseconds:
+        return self._due
+
 
 def after(duration: Duration) -> Condition[bool]:
     """Holds when *duration* has passed since the wait for it began.

@@ -66,7 +66,8 @@ class WaitRecord(NamedTuple):
         thread_id: the identifier of that thread, which Python may give to another one when it has ended.
         task: the name of the asyncio task that waited; empty outside of tasks.
         overshoot: at most how many nanoseconds the wait went on too long: since the wake-up that told of the change,
-            else since the last look that did not hold, and where the limit ended it, since the limit.
+            since the instant at which time alone made it hold (as with ``after`` and limiters), else since the last look that
+            did not hold; and where the limit ended it, since the limit.
         tries: what the looks that did not hold saw, equal ones in a row taken together; empty unless a subscriber asked
             for *tries*. The first 8 and the last 24 changes are kept.
     """

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from waitkit.guard.ledger import Kind, Ledger
-from waitkit.guard.sites import place_of
+from waitkit.guard.sites import note_start, place_of
 
 __all__ = ["Patches"]
 
@@ -95,6 +95,17 @@ def _timed_wait(real: Callable[..., bool], ledger: Ledger) -> Callable[..., bool
     return wait
 
 
+def _noting_start(real: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    """``Thread.start``, which notes who started the thread."""
+
+    def start(self: threading.Thread) -> None:
+        note_start(self, sys._getframe(1))
+        real(self)
+
+    start.__module__, start.__qualname__, start.__doc__ = real.__module__, real.__qualname__, real.__doc__
+    return start
+
+
 class Patches:
     """Puts the timed functions where the real ones are, and the real ones back.
 
@@ -109,7 +120,7 @@ class Patches:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._pairs: list[tuple[object, object]] = []  # real, timed
-        self._real_wait: Callable[..., bool] | None = None
+        self._methods: list[tuple[type, str, Callable[..., Any]]] = []  # of which class, its name, the real one
 
     def install(self) -> None:
         """Exchange the functions."""
@@ -120,17 +131,22 @@ class Patches:
         ]
         for real, timed in self._pairs:
             _exchange(real, timed)
-        self._real_wait = threading.Condition.wait
-        threading.Condition.wait = _timed_wait(self._real_wait, self._ledger)  # type: ignore[method-assign]
+        self._put(threading.Condition, "wait", lambda real: _timed_wait(real, self._ledger))
+        self._put(threading.Thread, "start", _noting_start)
+
+    def _put(self, owner: type, name: str, make: Callable[[Any], Callable[..., Any]]) -> None:
+        real = getattr(owner, name)
+        self._methods.append((owner, name, real))
+        setattr(owner, name, make(real))
 
     def remove(self) -> None:
         """Put back what was there."""
         for real, timed in self._pairs:
             _exchange(timed, real)
         self._pairs = []
-        if self._real_wait is not None:
-            threading.Condition.wait = self._real_wait  # type: ignore[method-assign]
-            self._real_wait = None
+        for owner, name, real in self._methods:
+            setattr(owner, name, real)
+        self._methods = []
 
 
 def _exchange(old: object, new: object) -> None:

@@ -42,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "waitkit_sleeps(budget): what this test may sleep where --waitkit-sleeps=fail, as in '2s'"
     )
+    config.addinivalue_line(
+        "markers", "virtual_clock(**options): this test runs in virtual time, with the options of waitkit.virtual_clock"
+    )
     sleeps = _option(config, "waitkit_sleeps")
     if sleeps not in ("off", "report", "fail"):
         raise pytest.UsageError(f"waitkit_sleeps = {sleeps}: give off, report or fail")
@@ -147,11 +150,11 @@ def _managed_process(request: pytest.FixtureRequest) -> Iterator[Callable[..., M
 
 
 @pytest.fixture
-def virtual_clock() -> Iterator[virtual_clock_block]:
-    """The test runs in virtual time: ``waitkit.virtual_clock()``, entered."""
-    from waitkit.virtual.block import virtual_clock
+def virtual_clock(request: pytest.FixtureRequest) -> Iterator[virtual_clock_block]:
+    """The test runs in virtual time: ``waitkit.virtual_clock()``, entered, with the options of the marker of that name."""
+    from waitkit.pytest_plugin.virtual_time import clock_of
 
-    with virtual_clock() as clock:
+    with clock_of(request.node) as clock:
         yield clock
 
 
@@ -166,9 +169,17 @@ def no_leaks() -> Iterator[None]:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Set no_leaks up before the test's other fixtures, so that it looks when they are done."""
-    names: list[str] = getattr(item, "fixturenames", [])
-    if "no_leaks" in names:
-        from waitkit.pytest_plugin.leaks import put_first
+    """Set up before a test's other fixtures what has to end after them.
 
-        put_first(item, names)
+    What begins in virtual time ends in it; no_leaks looks when all are done.
+    """
+    if not isinstance(item, pytest.Function):
+        return
+    names = item.fixturenames
+    marked = "virtual_clock" not in names and item.get_closest_marker("virtual_clock") is not None
+    first = ["virtual_clock"] * marked + ["no_leaks"] * ("no_leaks" in names)
+    if first:
+        from waitkit.pytest_plugin.fixture_order import put_first
+
+        for name in first:
+            put_first(item, name)

@@ -16,7 +16,7 @@ from waitkit.ground.errors import WaitTimeout
 from waitkit.waiting import wait_for
 from waitkit.waits.scopes import outside_scopes
 
-__all__ = ["Snapshot", "fail_if_any", "put_first", "snapshot"]
+__all__ = ["Snapshot", "fail_if_any", "snapshot"]
 
 _PATIENCE: Final = "1s"
 # waitkit's own threads end by themselves when nothing waits any more, two seconds later; their descriptors with them.
@@ -155,12 +155,3 @@ def fail_if_any(before: Snapshot) -> None:
     left = before.added(snapshot())
     if left:
         pytest.fail("the test has left behind:\n" + "\n".join(f"- {words}" for words in left), pytrace=False)
-
-
-def put_first(item: pytest.Item, names: list[str]) -> None:
-    """Move ``no_leaks`` before the other fixtures of the test's own scope: what is set up first is torn down last."""
-    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
-    own = [name for name in names if name in known and known[name][-1].scope == "function"]
-    if own and own[0] != "no_leaks":
-        names.remove("no_leaks")
-        names.insert(names.index(own[0]), "no_leaks")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
 
+from waitkit.engine.clock import SystemClock, current_clock
 from waitkit.ground.durations import (
     MILLISECOND,
     SECOND,
@@ -22,29 +22,32 @@ from waitkit.waiting import wait_for
 
 __all__ = ["bound_to", "remember_deadline"]
 
-# When the test must end, and how long it may take, in nanoseconds.
+# When the test must end, by the system's clock, and how long it may take, in nanoseconds.
 _LIMIT: Final = pytest.StashKey[tuple[Nanoseconds, Nanoseconds]]()
 
 
 def remember_deadline(item: pytest.Item, timeout: float) -> None:
     """The test *item* must end in *timeout* seconds from now."""
     allowed = round(timeout * SECOND)
-    item.stash[_LIMIT] = (time.monotonic_ns() + allowed, allowed)
+    item.stash[_LIMIT] = (SystemClock.now() + allowed, allowed)
 
 
 def _left(item: pytest.Item) -> Nanoseconds | None:
-    """What waits of the test may take: a little less than it has left, as their errors must come before the alarm."""
+    """What waits of the test may take: a little less than it has left, as their errors must come before the alarm.
+
+    ``None`` where nothing limits them. pytest-timeout counts real time: of what a wait takes on another clock it says nothing.
+    """
     limit = item.stash.get(_LIMIT, None)
-    if limit is None:
+    if limit is None or not isinstance(current_clock(), SystemClock):
         return None
     deadline, allowed = limit
-    return max(0, deadline - min(allowed // 10, 500 * MILLISECOND) - time.monotonic_ns())
+    return max(0, deadline - min(allowed // 10, 500 * MILLISECOND) - SystemClock.now())
 
 
 def bound_to(item: pytest.Item) -> Callable[..., Any]:
     """``wait_for`` with the time left to *item* as its limit, whatever longer one it is given.
 
-    Where nothing limits the test, it is ``wait_for`` as it is.
+    Where nothing limits the test, and in virtual time, it is ``wait_for`` as it is.
     """
 
     def bound(condition: Any, timeout: Duration | DefaultTimeout | None = DEFAULT, **options: Any) -> Any:

@@ -12,12 +12,14 @@ from waitkit.ground.durations import Nanoseconds, format_duration, to_nanosecond
 from waitkit.guard.guard import SleepGuard
 from waitkit.guard.ledger import Slept, SleptAt
 from waitkit.guard.summary import Summary, site_line
+from waitkit.pytest_plugin.markers import refuse
 
 __all__ = ["Sleeps"]
 
 _SLEPT: Final = pytest.StashKey[list[Slept]]()
 _BEGAN: Final = pytest.StashKey[int]()
 _JUDGED: Final = pytest.StashKey[bool]()
+_BUDGET: Final = pytest.StashKey[Nanoseconds]()
 # Under this name a test's sleeps travel with the report of its teardown, from a pytest-xdist worker too.
 _NAME: Final = "waitkit_sleeps"
 _MOST_SITES: Final = 5
@@ -35,7 +37,10 @@ class Sleeps:
     def __init__(self, config: pytest.Config, *, fail: bool, budget: str) -> None:
         self._config = config
         self._fail = fail
-        self._budget = _budget(budget, "the sleep budget")
+        try:
+            self._budget = _nanoseconds(budget, "the sleep budget")
+        except (TypeError, ValueError) as error:
+            raise pytest.UsageError(str(error)) from error
         self._summary = Summary()
         self._guard = SleepGuard()
         # Kept here, where libraries that freeze time by exchanging the functions of modules do not look.
@@ -55,6 +60,12 @@ class Sleeps:
         item.stash[_JUDGED] = False
         return (yield)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """A bad marker is an error of its test: here, as what is raised while a report is made ends the session."""
+        marker = item.get_closest_marker("waitkit_sleeps")
+        item.stash[_BUDGET] = self._budget if marker is None else _marked_budget(marker)
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
@@ -63,27 +74,25 @@ class Sleeps:
         report = yield
         phases = item.stash[_SLEPT]
         phases.append(self._guard.take())
-        if self._fail and call.when != "setup":
-            if report.outcome == "passed" and not item.stash[_JUDGED]:
-                self._judge(item, report, phases)
-            elif report.outcome != "passed":
-                item.stash[_JUDGED] = True  # it has failed, been skipped, or failed as expected: that is enough
+        if report.outcome != "passed":
+            item.stash[_JUDGED] = True  # it has failed, been skipped, or failed as expected: that is enough
+        elif self._fail and call.when != "setup" and not item.stash[_JUDGED]:
+            self._judge(item, report, phases)
         if call.when == "teardown":
             setattr(report, _NAME, _packed(_together(phases), self._clock() - item.stash[_BEGAN]))
         return report
 
     def _judge(self, item: pytest.Item, report: pytest.TestReport, phases: list[Slept]) -> None:
         """Fail the phase in which the test went over its budget."""
-        marker = item.get_closest_marker("waitkit_sleeps")
-        budget = self._budget if marker is None else _marked_budget(marker)
-        slept = _together(phases)
-        if slept.guessed <= budget:
+        slept, budget = _together(phases), item.stash[_BUDGET]
+        over = slept.guessed - budget
+        if over <= 0:
             return
         item.stash[_JUDGED] = True
         sites = [site for site in slept.sites if not site.elsewhere][:_MOST_SITES]
         report.outcome = "failed"
-        allowed = f"the test slept {format_duration(slept.guessed)} of the {format_duration(budget)} it may"
-        report.longrepr = "\n".join((f"{allowed} (--waitkit-sleeps=fail):", *map(site_line, sites)))
+        told = f"the test slept {format_duration(over)} more than the {format_duration(budget)} it may"
+        report.longrepr = "\n".join((f"{told} (--waitkit-sleeps=fail):", *map(site_line, sites)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -115,12 +124,9 @@ class Sleeps:
             terminalreporter.write_line(line)
 
 
-def _budget(given: Any, name: str) -> Nanoseconds:
+def _nanoseconds(given: Any, name: str) -> Nanoseconds:
     """*given* as nanoseconds; on a command line a number of seconds is a text, too."""
-    try:
-        return to_nanoseconds(float(given) if isinstance(given, str) and _is_number(given) else given, name)
-    except (TypeError, ValueError) as error:
-        raise pytest.UsageError(str(error)) from error
+    return to_nanoseconds(float(given) if isinstance(given, str) and _is_number(given) else given, name)
 
 
 def _is_number(text: str) -> bool:
@@ -132,10 +138,14 @@ def _is_number(text: str) -> bool:
 
 
 def _marked_budget(marker: pytest.Mark) -> Nanoseconds:
+    """The budget that *marker* gives; one that gives none fails the test."""
     given = {**dict(zip(("budget",), marker.args, strict=False)), **marker.kwargs}
     if len(marker.args) > 1 or set(given) != {"budget"}:
-        raise pytest.UsageError(f"waitkit_sleeps{marker.args!r}: give one duration, as in waitkit_sleeps('2s')")
-    return _budget(given["budget"], "waitkit_sleeps' budget")
+        refuse(marker, "give one duration, as in waitkit_sleeps('2s')")
+    try:
+        return _nanoseconds(given["budget"], "budget")
+    except (TypeError, ValueError) as error:
+        refuse(marker, str(error))
 
 
 def _together(phases: list[Slept]) -> Slept:

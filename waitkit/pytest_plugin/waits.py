@@ -104,4 +104,6 @@ class Waits:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Tell where the report is."""
         page: Path = self._folder / "waits.html"
-        terminalreporter.write_line(f"{len(self._rows)} waits: {page} and waits.json beside it")
+        count = len(self._rows)
+        waits = "1 wait" if count == 1 else f"{count} waits"
+        terminalreporter.write_line(f"{waits}: {page} and waits.json beside it")

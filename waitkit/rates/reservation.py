@@ -123,18 +123,25 @@ class _ReservationCome(Condition[None]):
 
 
 class _ReservationWatch(Watch):
-    __slots__ = ("_queue", "_turn")
+    __slots__ = ("_begins", "_queue", "_turn")
 
     def __init__(self, queue: TurnQueue, turn: Turn) -> None:
         self._queue = queue
         self._turn = turn
+        self._begins: Nanoseconds | None = None
 
     def arm(self, wake: Wake) -> None:
         self._turn.changed.subscribe(wake, self)
 
     def look(self, now: Nanoseconds) -> Verdict:
         due = self._queue.use(self._turn)
-        return Verdict(True) if due == 0 else Verdict(False, None, due)
+        if due == 0:
+            return Verdict(True)
+        self._begins = due
+        return Verdict(False, None, due)
+
+    def begins(self) -> Nanoseconds | None:
+        return self._begins
 
     def unused(self) -> None:
         self._turn.granted = False
@@ -169,11 +176,12 @@ class TurnCome(Condition[None]):
 
 
 class _TurnWatch(Watch):
-    __slots__ = ("_queue", "_turn")
+    __slots__ = ("_begins", "_queue", "_turn")
 
     def __init__(self, queue: TurnQueue, turn: Turn) -> None:
         self._queue = queue
         self._turn = turn
+        self._begins: Nanoseconds | None = None
 
     @property
     def may_block(self) -> bool:
@@ -186,7 +194,11 @@ class _TurnWatch(Watch):
         due = self._queue.look(self._turn)
         if due == 0:
             return Verdict(True)
+        self._begins = due
         return Verdict(False, None, self._turn.deadline if due is None else due)
+
+    def begins(self) -> Nanoseconds | None:
+        return self._begins
 
     def unused(self) -> None:
         # A look made in a thread, while the store was asked, may have come to a task that was cancelled meanwhile.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from waitkit.ground.durations import MICROSECOND
+from waitkit.report.axes import axes_of
 from waitkit.report.rows import Row
 from waitkit.report.tracks import tracks_of
 
@@ -67,20 +68,17 @@ class _Texts:
 
 
 def _data(rows: Sequence[Row], title: str, dropped: int) -> dict[str, object]:
-    """What the program reads; ``waits.js`` names the columns. Times are whole microseconds since the first start."""
-    tracks, places = tracks_of(rows)
+    """What the program reads; ``waits.js`` names the columns. Times are whole microseconds since the begin of their axis."""
+    axes, axis_of = axes_of(rows)
+    tracks, places = tracks_of(rows, axis_of)
     texts = _Texts()
-    zero = {
-        virtual: min((row["start"] for row in rows if row["virtual"] is virtual), default=0)
-        for virtual in (False, True)
-    }
     waits, tries = [], {}
-    order = sorted(range(len(rows)), key=lambda position: rows[position]["start"] - zero[rows[position]["virtual"]])
+    order = sorted(range(len(rows)), key=lambda position: (axis_of[position], rows[position]["start"]))
     for number, position in enumerate(order):
-        row, begun = rows[position], zero[rows[position]["virtual"]]
+        row, begin = rows[position], axes[axis_of[position]].begin
         names = [row["what"], row["outcome"], row["caller"], row["test"], row["task"], row["last"]]
         limit = -1 if row["limit"] is None else row["limit"] // MICROSECOND
-        times = [row["start"] - begun, row["end"] - row["start"], row["overshoot"]]
+        times = [row["start"] - begin, row["end"] - row["start"], row["overshoot"]]
         waits.append(
             [places[position], *map(texts.number, names), *(t // MICROSECOND for t in times), limit, row["looks"]]
         )
@@ -94,6 +92,8 @@ def _data(rows: Sequence[Row], title: str, dropped: int) -> dict[str, object]:
         "title": title,
         "dropped": dropped,
         "tracks": [f"{track.process} {track.name}" if several else track.name for track in tracks],
+        "axes": [axis.name for axis in axes] or [""],
+        "axisOf": [track.axis for track in tracks],
         "waits": waits,
         "tries": tries,
         "texts": texts.all(),

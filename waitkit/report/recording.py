@@ -10,6 +10,7 @@ from typing import Final
 
 from waitkit.engine.forks import generation
 from waitkit.ground.records import Subscriber, WaitRecord, subscribe
+from waitkit.report.clocks import Clocks
 from waitkit.report.rows import MAIN, Row, row_of
 
 __all__ = ["Recorder", "recording"]
@@ -30,6 +31,7 @@ class Recorder:
         self._process = process
         self._most = most
         self._rows: list[Row] = []
+        self._clocks = Clocks()
         self._generation = generation()
         #: the test that runs now
         self.test = ""
@@ -47,7 +49,7 @@ class Recorder:
         if len(self._rows) >= self._most:
             self.dropped += 1
             return
-        self._rows.append(row_of(record, self.test, self._process))
+        self._rows.append(row_of(record, self._clocks.number(record.end), self.test, self._process))
 
     def take(self) -> list[Row]:
         """The rows since the last call."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Final, TypedDict
 
-from waitkit.ground.durations import SECOND
 from waitkit.ground.records import WaitRecord
 
 __all__ = ["MAIN", "Row", "row_of"]
@@ -24,7 +22,7 @@ class Row(TypedDict):
         test: the test that was running; empty outside of tests.
         process: which process of the run waited: ``"main"``, or the name of a pytest-xdist worker.
         pid: the number of that process.
-        virtual: whether the wait was in virtual time, which has no place on the time line of the others.
+        clock: the number of the clock the wait used: 0 is the system's; the virtual clocks of a process count from 1.
     """
 
     what: str
@@ -43,14 +41,15 @@ class Row(TypedDict):
     test: str
     process: str
     pid: int
-    virtual: bool
+    clock: int
 
 
-def row_of(record: WaitRecord, test: str = "", process: str = MAIN) -> Row:
-    """The row of a wait that has just ended: call it right then, as it compares the record's clock with the system's.
+def row_of(record: WaitRecord, clock: int, test: str = "", process: str = MAIN) -> Row:
+    """The row of a wait of this process.
 
     Args:
         record: what the wait told.
+        clock: the number of its clock.
         test: the test that was running.
         process: the name of this process in the report.
     """
@@ -71,5 +70,5 @@ def row_of(record: WaitRecord, test: str = "", process: str = MAIN) -> Row:
         test=test,
         process=process,
         pid=os.getpid(),
-        virtual=abs(time.monotonic_ns() - record.end) > 10 * SECOND,
+        clock=clock,
     )

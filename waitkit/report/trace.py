@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from waitkit.ground.durations import MICROSECOND
+from waitkit.report.axes import Axis, axes_of
 from waitkit.report.rows import MAIN, Row
-from waitkit.report.tracks import tracks_of
+from waitkit.report.tracks import Track, tracks_of
 
 __all__ = ["NotATrace", "read_trace", "trace_of", "write_trace"]
 
 _CATEGORY: Final = "wait"
+# In a trace, only processes are drawn apart. So each virtual clock is one, with a number that no real one has: on Linux they
+# end at 4,194,304, elsewhere before.
+_NO_PROCESS: Final = 10_000_000
 
 
 class NotATrace(ValueError):
@@ -21,47 +25,51 @@ class NotATrace(ValueError):
 
 
 def trace_of(rows: Sequence[Row], *, dropped: int = 0) -> dict[str, object]:
-    """The trace of *rows*: a complete event ("X") for each, in microseconds since the first began.
+    """The trace of *rows*: a complete event ("X") for each, in microseconds since the first on its axis began.
+
+    Each virtual clock is a process of its own in it.
 
     Args:
         rows: the waits.
         dropped: how many more there were.
     """
-    tracks, places = tracks_of(rows)
-    zero = {virtual: _first_start(rows, virtual) for virtual in (False, True)}
-    pids = {track.pid for track in tracks}
-    events: list[dict[str, object]] = []
-    for pid in sorted(pids):
-        process = next(track.process for track in tracks if track.pid == pid)
-        events.append(_named("process_name", pid, 0, process))
+    axes, axis_of = axes_of(rows)
+    tracks, places = tracks_of(rows, axis_of)
+    processes = {_process_number(track, axes): _process_name(track, axes) for track in tracks}
+    events = [_named("process_name", pid, 0, name) for pid, name in sorted(processes.items())]
     for tid, track in enumerate(tracks, 1):
-        events.append(_named("thread_name", track.pid, tid, track.name))
+        events.append(_named("thread_name", _process_number(track, axes), tid, track.name))
     for row, place in zip(rows, places, strict=True):
-        begun = zero[row["virtual"]]
+        begin = axes[tracks[place].axis].begin
         events.append(
             {
                 "name": row["what"],
                 "cat": _CATEGORY,
                 "ph": "X",
-                "ts": (row["start"] - begun) / MICROSECOND,
+                "ts": (row["start"] - begin) / MICROSECOND,
                 "dur": (row["end"] - row["start"]) / MICROSECOND,
-                "pid": row["pid"],
+                "pid": _process_number(tracks[place], axes),
                 "tid": place + 1,
-                "args": _arguments(row, begun),
+                "args": _arguments(row, begin),
             }
         )
     return {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"waitkit": "1", "dropped": dropped}}
 
 
-def _first_start(rows: Iterable[Row], virtual: bool) -> int:
-    return min((row["start"] for row in rows if row["virtual"] is virtual), default=0)
+def _process_number(track: Track, axes: Sequence[Axis]) -> int:
+    return _NO_PROCESS + track.axis if axes[track.axis].name else track.pid
+
+
+def _process_name(track: Track, axes: Sequence[Axis]) -> str:
+    name = axes[track.axis].name
+    return f"{name}, in {track.process}" if name and track.process != MAIN else name or track.process
 
 
 def _named(kind: str, pid: int, tid: int, name: str) -> dict[str, object]:
     return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "args": {"name": name}}
 
 
-def _arguments(row: Row, begun: int) -> dict[str, object]:
+def _arguments(row: Row, begin: int) -> dict[str, object]:
     """What Perfetto shows beside a wait; those that would be empty are left out."""
     told: dict[str, object] = {
         "outcome": row["outcome"],
@@ -74,9 +82,13 @@ def _arguments(row: Row, begun: int) -> dict[str, object]:
         "task": row["task"],
         "thread": row["thread"],
         "thread_id": row["thread_id"],
-        "virtual": row["virtual"] or None,
+        "virtual": True if row["clock"] else None,
+        "clock": row["clock"] or None,
+        # Of those in virtual time, as the event names another one.
+        "process": row["process"] if row["clock"] else None,
+        "pid": row["pid"] if row["clock"] else None,
         "tries": [
-            [(start - begun) / MICROSECOND, (end - begun) / MICROSECOND, looks, seen]
+            [(start - begin) / MICROSECOND, (end - begin) / MICROSECOND, looks, seen]
             for start, end, looks, seen in row["tries"]
         ],
     }
@@ -138,9 +150,9 @@ def _row(event: dict[str, Any], processes: dict[int, str]) -> Row:
         overshoot=_nanoseconds(told["overshoot_us"]),
         tries=[(_nanoseconds(a), _nanoseconds(b), looks, seen) for a, b, looks, seen in told.get("tries", [])],
         test=told.get("test", ""),
-        process=processes.get(event["pid"], MAIN),
-        pid=event["pid"],
-        virtual=told.get("virtual", False),
+        process=told.get("process") or processes.get(event["pid"], MAIN),
+        pid=told.get("pid", event["pid"]),
+        clock=told.get("clock", 0),
     )
 
 

@@ -16,35 +16,40 @@ class Track(NamedTuple):
     """A line of the time line.
 
     Attributes:
+        axis: the position of its axis of time.
         process: the process's name.
         pid: the process's number.
         name: the thread's name, with a number after it from its second line on.
     """
 
+    axis: int
     process: str
     pid: int
     name: str
 
 
-def tracks_of(rows: Sequence[Row]) -> tuple[list[Track], list[int]]:
-    """All tracks, the first used first, and for each row the position of its track among them.
+def tracks_of(rows: Sequence[Row], axes: Sequence[int]) -> tuple[list[Track], list[int]]:
+    """All tracks, those of an axis together and the first used first, and for each row the position of its track among them.
 
-    A thread has one, unless tasks of an event loop wait in it at the same time.
+    A thread has one on each axis, unless tasks of an event loop wait in it at the same time.
+
+    Args:
+        rows: the waits.
+        axes: for each row the position of its axis, see :func:`waitkit.report.axes.axes_of`.
     """
-    by_thread: dict[tuple[bool, str, int, int, str], list[int]] = defaultdict(list)
-    for position in sorted(range(len(rows)), key=lambda position: rows[position]["start"]):
+    by_thread: dict[tuple[int, str, int, int, str], list[int]] = defaultdict(list)
+    for position in sorted(range(len(rows)), key=lambda position: (axes[position], rows[position]["start"])):
         row = rows[position]
-        by_thread[row["virtual"], row["process"], row["pid"], row["thread_id"], row["thread"]].append(position)
+        by_thread[axes[position], row["process"], row["pid"], row["thread_id"], row["thread"]].append(position)
     tracks: list[Track] = []
     places = [0] * len(rows)
-    for (virtual, process, pid, _, thread), positions in by_thread.items():
+    for (axis, process, pid, _, thread), positions in by_thread.items():
         first = len(tracks)
         lanes = _lanes(rows, positions)
         for position, lane in zip(_outer_first(rows, positions), lanes, strict=True):
             places[position] = first + lane
-        for lane in range(max(lanes) + 1):
-            name = f"{thread}{' in virtual time' if virtual else ''}{f' ({lane + 1})' if lane else ''}"
-            tracks.append(Track(process, pid, name))
+        names = (f"{thread} ({lane + 1})" if lane else thread for lane in range(max(lanes) + 1))
+        tracks += [Track(axis, process, pid, name) for name in names]
     return tracks, places
 
 

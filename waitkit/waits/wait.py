@@ -17,9 +17,9 @@ from waitkit.engine.signals import Wake
 from waitkit.ground.callers import Caller, caller_label
 from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
 from waitkit.ground.errors import Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout
-from waitkit.ground.records import Outcome, Subscriber, WaitRecord, publish, subscribers
+from waitkit.ground.records import Outcome, WaitRecord, subscribers
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, current_settings, scaled
-from waitkit.waits.noting import Noted, task_name
+from waitkit.waits.noting import Noted, outcome_of, task_name
 from waitkit.waits.scopes import CancelScope, current_scopes
 from waitkit.waits.watching import Context, Verdict, Watch, earliest
 
@@ -65,12 +65,10 @@ class Wait:
         "_message",
         "_noted",
         "_now",
-        "_progress",
         "_scopes",
         "_started",
         "_unless",
         "_unless_watch",
-        "_untold",
         "_value_judged",
         "_watch",
         "_what",
@@ -119,18 +117,10 @@ class Wait:
         self._closed = False
         self._generation = forks.current
         hearing = subscribers()
-        self._untold = [subscriber.on_end for subscriber in hearing if subscriber.on_end is not None]
-        self._noted = Noted(hearing) if hearing else None
-        self._progress: list[tuple[Nanoseconds, Subscriber]] = []
-        if hearing:
-            self._progress += [
-                (started + subscriber.first_progress, subscriber)
-                for subscriber in hearing
-                if subscriber.on_progress is not None
-            ]
+        self._noted = Noted(hearing, started) if hearing else None
         self._look_due: Nanoseconds | None = None
         #: whether somebody listens to the progress of this wait, see :meth:`only_reports`
-        self.reports = bool(self._progress)
+        self.reports = self._noted is not None and self._noted.reports
         self._value_judged: object = None
         #: how often the condition was looked at
         self.looks = 0
@@ -268,10 +258,8 @@ class Wait:
         self._watch.close()
         if self._unless_watch is not None:
             self._unless_watch.close()
-        if self._untold:
-            record = self._record(_outcome(error))
-            while self._untold:
-                publish(self._untold.pop(0), record)
+        if self._noted is not None and self._noted.untold:
+            self._noted.tell_end(self._record(outcome_of(error)))
         self._closed = True
 
     def _rearm(self, wake: Wake) -> None:
@@ -373,14 +361,8 @@ class Wait:
         )
 
     def _report_progress(self, instant: Nanoseconds) -> None:
-        next_report: Nanoseconds | None = None
-        for position, (due, subscriber) in enumerate(self._progress):
-            if instant >= due:
-                publish(subscriber.on_progress, self._record("pending"))
-                due = self._started + round((self._now() - self._started) * subscriber.growth)
-                self._progress[position] = (due, subscriber)
-            next_report = earliest(next_report, due)
-        self.due = earliest(self._look_due, next_report)
+        assert self._noted is not None
+        self.due = earliest(self._look_due, self._noted.tell_progress(instant, lambda: self._record("pending")))
 
 
 def checkpoint(condition: Watchable) -> None:
@@ -391,14 +373,3 @@ def checkpoint(condition: Watchable) -> None:
         for scope in scopes:
             if scope.ended_because(instant) is not None:
                 raise Wait(condition, None)._cancelled(scope, instant)
-
-
-def _outcome(error: BaseException | None) -> Outcome:
-    if error is None:
-        return "held"
-    if isinstance(error, WaitTimeout):
-        return "timeout"
-    if isinstance(error, WaitFailed):
-        return "failed"
-    # A task's own cancellation is told by its name: asyncio is imported only where it is used.
-    return "cancelled" if isinstance(error, Cancelled) or type(error).__name__ == "CancelledError" else "error"

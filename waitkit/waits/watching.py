@@ -141,6 +141,13 @@ class Watch:
         """Judge the condition. Exceptions of the user's code come through."""
         raise NotImplementedError
 
+    def begins(self) -> Nanoseconds | None:
+        """The instant at which time alone makes it hold, as the last look found it; ``None`` where there is none, or not known.
+
+        It is more than when to look again: before it, nothing holds unless a wake-up tells of it.
+        """
+        return None
+
     def unused(self) -> None:
         """The wait ends without returning what the last look may have given it: take that back. Followed by :meth:`close`."""
 

@@ -1,10 +1,13 @@
 // The page: heading, filters, theme; and the first look.
 (() => {
-  const total = data.waits.reduce((sum, wait) => sum + wait[DURATION], 0);
+  const total = (waits) => duration(waits.reduce((sum, wait) => sum + wait[DURATION], 0));
+  const real = data.waits.filter((wait) => !isVirtual(wait)), virtual = data.waits.filter(isVirtual);
+  const totals = virtual.length ? [real.length && total(real) + " of real time", total(virtual) + " of virtual time"] : [total(real) + " in all"];
   const counts = Object.fromEntries(OUTCOMES.map((name) => [name, data.waits.filter((wait) => textOf(wait, OUTCOME) === name).length]));
   document.title = byId("title").textContent = data.title;
-  byId("summary").textContent = `${data.waits.length} waits, ${duration(total)} in all, ${data.waits.length - counts.held} did not end by their condition`
+  byId("summary").textContent = `${data.waits.length} ${data.waits.length === 1 ? "wait" : "waits"}, ${totals.filter(Boolean).join(" and ")}, ${data.waits.length - counts.held} did not end by their condition`
     + (data.dropped ? `; ${data.dropped} more found no room` : "");
+  byId("several").hidden = data.axes.length === 1;
 
   for (const name of OUTCOMES) {
     const label = document.createElement("label"), box = document.createElement("input"), swatch = document.createElement("span");

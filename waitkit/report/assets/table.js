@@ -5,7 +5,7 @@ const tables = (() => {
   const groups = (label, column) => ({
     label,
     columns: [
-      { name: label.replace(/^By /, "").replace(/^./, (c) => c.toUpperCase()), key: "text", act: (row) => only(column, row.id, row.text) },
+      { name: label.replace(/^By /, "").replace(/^./, (c) => c.toUpperCase()), key: "text", act: (row) => only(column, row) },
       { name: "Waits", key: "count", number: true, show: (row) => row.count },
       sum("Total", "total"), sum("Mean", "mean"), sum("Longest", "longest"),
       { name: "Not held", key: "bad", number: true, show: (row) => row.bad },
@@ -16,9 +16,9 @@ const tables = (() => {
     rows() {
       const found = new Map();
       for (const number of shown.waits) {
-        const wait = data.waits[number], id = wait[column];
-        let row = found.get(id);
-        if (!row) found.set(id, row = { id, text: data.texts[id] || "(outside of tests)", count: 0, total: 0, longest: 0, bad: 0, looks: 0, overshoot: 0 });
+        const wait = data.waits[number], id = wait[column], virtual = isVirtual(wait), key = `${id} ${virtual}`;
+        let row = found.get(key); // virtual time is never added to real time
+        if (!row) found.set(key, row = { id, virtual, text: (data.texts[id] || "(outside of tests)") + (virtual ? ", in virtual time" : ""), count: 0, total: 0, longest: 0, bad: 0, looks: 0, overshoot: 0 });
         row.count++; row.total += wait[DURATION]; row.longest = Math.max(row.longest, wait[DURATION]);
         row.bad += textOf(wait, OUTCOME) !== "held"; row.looks += wait[LOOKS]; row.overshoot += wait[OVERSHOOT];
         row.mean = Math.round(row.total / row.count);
@@ -36,14 +36,14 @@ const tables = (() => {
     sorted: { key: "took", down: true },
     rows: () => shown.waits.map((number) => {
       const wait = data.waits[number];
-      return { number, what: textOf(wait, WHAT), site: textOf(wait, SITE), outcome: textOf(wait, OUTCOME), track: data.tracks[wait[TRACK]],
+      return { number, what: textOf(wait, WHAT), site: textOf(wait, SITE), outcome: textOf(wait, OUTCOME), track: trackNames[wait[TRACK]],
         start: wait[START], took: wait[DURATION], looks: wait[LOOKS], overshoot: wait[OVERSHOOT] };
     }),
   };
   const kinds = [groups("By site", SITE), groups("By condition", WHAT), groups("By test", TEST), all];
   let kind = kinds[0], rows = [], first = -1;
 
-  function only(column, text, label) { shown.only = { column, text, label }; shown.apply(); byId("only").focus(); }
+  function only(column, { id, virtual, text }) { shown.only = { column, text: id, virtual, label: text }; shown.apply(); byId("only").focus(); }
 
   function sort() {
     const { key, down } = kind.sorted, sign = down ? -1 : 1;

@@ -2,15 +2,21 @@
 const timeline = (() => {
   const canvas = byId("timeline"), scroller = byId("scroller"), pen = canvas.getContext("2d");
   const ROW = 22, AXIS = 20, LABEL = 170;
-  const end = Math.max(1, ...chunked(data.waits, (wait) => wait[START] + wait[DURATION]));
-  let from = 0, to = end, colours = {}, pending = false;
-  const depths = nesting(), perTrack = data.tracks.map(() => []);
-
-  function chunked(list, value) { // the greatest of each thousand: a call takes only so many arguments
-    const greatest = [];
-    for (let i = 0; i < list.length; i += 1000) greatest.push(Math.max(...list.slice(i, i + 1000).map(value)));
-    return greatest;
+  const titled = data.axes.some(Boolean), HEAD = titled ? ROW + AXIS : AXIS; // above the tracks of an axis: its name, its ticks
+  const tops = [], axes = data.axes.map((name) => ({ name: name || "real time", tracks: [], top: 0, bottom: 0, from: 0, to: 1, end: 1 }));
+  data.axisOf.forEach((axis, track) => axes[axis].tracks.push(track));
+  let whole = 0;
+  for (const axis of axes) {
+    axis.top = whole;
+    axis.tracks.forEach((track, i) => { tops[track] = whole + HEAD + i * ROW; });
+    whole = axis.bottom = whole + HEAD + axis.tracks.length * ROW;
   }
+  for (const wait of data.waits) {
+    const axis = axes[axisOf(wait)];
+    axis.to = axis.end = Math.max(axis.end, wait[START] + wait[DURATION]);
+  }
+  let active = axes[0], colours = {}, pending = false; // active: the one that the keys move
+  const depths = nesting(), perTrack = data.tracks.map(() => []);
 
   function nesting() { // how many waits of its track each wait lies within
     const open = data.tracks.map(() => []);
@@ -28,7 +34,7 @@ const timeline = (() => {
     draw();
   }
 
-  const x = (us) => LABEL + (us - from) / (to - from) * (canvas.clientWidth - LABEL);
+  const x = (axis, us) => LABEL + (us - axis.from) / (axis.to - axis.from) * (canvas.clientWidth - LABEL);
 
   function draw() {
     if (pending) return;
@@ -38,7 +44,6 @@ const timeline = (() => {
 
   function paint() {
     const width = canvas.clientWidth, ratio = devicePixelRatio || 1;
-    const whole = AXIS + data.tracks.length * ROW;
     const height = Math.min(whole, 330);
     byId("extent").style.height = whole + "px";
     canvas.style.height = height + "px";
@@ -46,27 +51,32 @@ const timeline = (() => {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.fillStyle = colours.page; pen.fillRect(0, 0, width, height);
     pen.font = "12px system-ui, sans-serif"; pen.textBaseline = "middle";
-    const top = scroller.scrollTop, first = Math.floor(top / ROW), last = Math.min(data.tracks.length, first + Math.ceil(height / ROW) + 1);
-    for (let track = first; track < last; track++) {
-      const y = AXIS + track * ROW - top;
-      pen.fillStyle = colours.line; pen.fillRect(0, y + ROW - 1, width, 1);
-      paintTrack(track, y, width);
-      pen.fillStyle = colours.page; pen.fillRect(0, y, LABEL, ROW - 1);
-      pen.fillStyle = colours.ink; pen.fillText(data.tracks[track], 6, y + ROW / 2, LABEL - 12);
+    const top = scroller.scrollTop;
+    for (const axis of axes.filter((axis) => axis.bottom > top && axis.top < top + height)) {
+      for (const track of axis.tracks.filter((track) => tops[track] + ROW > top && tops[track] < top + height)) {
+        const y = tops[track] - top;
+        pen.fillStyle = colours.line; pen.fillRect(0, y + ROW - 1, width, 1);
+        paintTrack(axis, track, y, width);
+        pen.fillStyle = colours.page; pen.fillRect(0, y, LABEL, ROW - 1);
+        pen.fillStyle = colours.ink; pen.fillText(data.tracks[track], 6, y + ROW / 2, LABEL - 12);
+      }
+      paintHead(axis, headTop(axis), width);
     }
-    paintAxis(width, height);
   }
 
-  function paintTrack(track, y, width) {
+  // The head of the axis whose tracks scroll by stays, until the next one pushes it away.
+  const headTop = (axis) => Math.min(Math.max(axis.top - scroller.scrollTop, 0), axis.bottom - scroller.scrollTop - HEAD);
+
+  function paintTrack(axis, track, y, width) {
     let covered = -1, colour = null;
     for (const number of perTrack[track]) {
-      const wait = data.waits[number], left = x(wait[START]), right = Math.max(left + 1.5, x(wait[START] + wait[DURATION]));
+      const wait = data.waits[number], left = x(axis, wait[START]), right = Math.max(left + 1.5, x(axis, wait[START] + wait[DURATION]));
       if (right < LABEL || left > width) continue;
       const outcome = textOf(wait, OUTCOME), marked = number === chosen.number;
       if (right <= covered && outcome === colour && !marked && depths[number] === 0) continue; // nothing new to be seen
       const inset = depths[number] * 4, h = ROW - 5 - inset;
       pen.fillStyle = colours[outcome]; pen.fillRect(left, y + 2 + inset, right - left, h);
-      const late = Math.min(right - left, wait[OVERSHOOT] / (to - from) * (width - LABEL));
+      const late = Math.min(right - left, wait[OVERSHOOT] / (axis.to - axis.from) * (width - LABEL));
       if (late > 2) hatch(right - late, y + 2 + inset, late, h);
       if (marked) { pen.strokeStyle = colours.ink; pen.lineWidth = 2; pen.strokeRect(left - 1, y + 1, right - left + 2, ROW - 3); }
       if (right - left > 60) {
@@ -84,25 +94,33 @@ const timeline = (() => {
     pen.stroke(); pen.restore();
   }
 
-  function paintAxis(width, height) {
-    pen.fillStyle = colours.raised; pen.fillRect(0, 0, width, AXIS);
+  function paintHead(axis, top, width) {
+    pen.fillStyle = colours.raised; pen.fillRect(0, top, width, HEAD);
+    const { from, to } = axis, y = top + HEAD - AXIS;
     const rough = (to - from) / Math.max(2, (width - LABEL) / 110), power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
     pen.fillStyle = colours.quiet;
     for (let at = Math.ceil(from / step) * step; at <= to; at += step) {
-      pen.fillRect(x(at), 0, 1, AXIS); pen.fillText(step >= 1e5 ? +(at / 1e6).toFixed(1) + " s" : duration(Math.round(at)), x(at) + 4, AXIS / 2);
+      const text = step >= 1e5 && to < 3.6e9 ? +(at / 1e6).toFixed(1) + " s" : duration(Math.round(at));
+      pen.fillRect(x(axis, at), y, 1, AXIS); pen.fillText(text, x(axis, at) + 4, y + AXIS / 2);
     }
-    pen.fillStyle = colours.raised; pen.fillRect(0, 0, LABEL, AXIS);
+    pen.fillStyle = colours.raised; pen.fillRect(0, y, LABEL, AXIS);
+    if (!titled) return;
+    pen.fillStyle = axis === active ? colours.ink : colours.quiet;
+    pen.fillText(axis.name, 6, top + ROW / 2, width - 12);
   }
 
-  function show(start, stop) {
-    const span = Math.min(end, Math.max(20, stop - start));
-    from = Math.min(Math.max(0, start), end - span); to = from + span;
+  function show(axis, start, stop) {
+    const span = Math.min(axis.end, Math.max(20, stop - start));
+    active = axis;
+    axis.from = Math.min(Math.max(0, start), axis.end - span); axis.to = axis.from + span;
     draw();
   }
-  const zoom = (factor, at = (from + to) / 2) => show(at - (at - from) * factor, at + (to - at) * factor);
-  const pan = (share) => show(from + (to - from) * share, to + (to - from) * share);
-  const timeAt = (px) => from + (px - LABEL) / (canvas.clientWidth - LABEL) * (to - from);
+  const showAll = () => { for (const axis of axes) { axis.from = 0; axis.to = axis.end; } draw(); };
+  const zoom = (factor, axis = active, at = (axis.from + axis.to) / 2) => show(axis, at - (at - axis.from) * factor, at + (axis.to - at) * factor);
+  const pan = (share, axis = active) => { const by = (axis.to - axis.from) * share; show(axis, axis.from + by, axis.to + by); };
+  const timeAt = (axis, px) => axis.from + (px - LABEL) / (canvas.clientWidth - LABEL) * (axis.to - axis.from);
+  const axisAt = (y) => axes.find((axis) => y + scroller.scrollTop < axis.bottom) || axes.at(-1);
 
   function step(by) {
     if (!shown.waits.length) return;
@@ -112,16 +130,18 @@ const timeline = (() => {
   }
 
   function reveal(number) {
-    const wait = data.waits[number], stop = wait[START] + wait[DURATION], span = to - from;
-    if (wait[START] < from || stop > to) show(wait[START] - span * .1, wait[START] + Math.max(span * .9, wait[DURATION] * 1.2));
-    const y = wait[TRACK] * ROW;
-    if (y < scroller.scrollTop || y + ROW + AXIS > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = y;
+    const wait = data.waits[number], axis = axes[axisOf(wait)], stop = wait[START] + wait[DURATION], span = axis.to - axis.from;
+    active = axis;
+    if (wait[START] < axis.from || stop > axis.to) show(axis, wait[START] - span * .1, wait[START] + Math.max(span * .9, wait[DURATION] * 1.2));
+    const y = tops[wait[TRACK]] - HEAD; // right below the head
+    if (y < scroller.scrollTop || y + ROW + HEAD > scroller.scrollTop + scroller.clientHeight) scroller.scrollTop = y;
     chosen.choose(number);
   }
 
   const keys = {
     ArrowLeft: () => pan(-.2), ArrowRight: () => pan(.2), ArrowUp: () => { scroller.scrollTop -= ROW; }, ArrowDown: () => { scroller.scrollTop += ROW; },
-    "+": () => zoom(.6), "=": () => zoom(.6), "-": () => zoom(1 / .6), 0: () => show(0, end), Home: () => show(0, to - from), End: () => show(end - (to - from), end),
+    "+": () => zoom(.6), "=": () => zoom(.6), "-": () => zoom(1 / .6), 0: showAll,
+    Home: () => show(active, 0, active.to - active.from), End: () => show(active, active.end - (active.to - active.from), active.end),
     n: () => step(1), p: () => step(-1),
   };
   canvas.addEventListener("keydown", (event) => {
@@ -129,21 +149,25 @@ const timeline = (() => {
     event.preventDefault(); keys[event.key]();
   });
   canvas.addEventListener("wheel", (event) => {
-    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) pan((event.deltaX || event.deltaY) / 1000);
-    else zoom(event.deltaY > 0 ? 1.25 : .8, timeAt(event.offsetX));
+    const axis = axisAt(event.offsetY);
+    if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) pan((event.deltaX || event.deltaY) / 1000, axis);
+    else zoom(event.deltaY > 0 ? 1.25 : .8, axis, timeAt(axis, event.offsetX));
     event.preventDefault();
   }, { passive: false });
   let held = null;
-  canvas.addEventListener("pointerdown", (event) => { held = { x: event.offsetX, from, to, moved: false }; canvas.setPointerCapture(event.pointerId); });
+  canvas.addEventListener("pointerdown", (event) => { const axis = axisAt(event.offsetY); held = { x: event.offsetX, axis, from: axis.from, to: axis.to, moved: false }; canvas.setPointerCapture(event.pointerId); });
   canvas.addEventListener("pointermove", (event) => {
     if (!held) return;
     const by = (held.x - event.offsetX) / (canvas.clientWidth - LABEL) * (held.to - held.from);
     held.moved ||= Math.abs(held.x - event.offsetX) > 3;
-    if (held.moved) show(held.from + by, held.to + by);
+    if (held.moved) show(held.axis, held.from + by, held.to + by);
   });
   canvas.addEventListener("pointerup", (event) => {
     if (held && !held.moved) {
-      const track = Math.floor((event.offsetY - AXIS + scroller.scrollTop) / ROW), at = timeAt(event.offsetX), slack = (to - from) / canvas.clientWidth * 3;
+      const { axis } = held, y = event.offsetY, at = timeAt(axis, event.offsetX), slack = (axis.to - axis.from) / canvas.clientWidth * 3;
+      const track = y < headTop(axis) + HEAD ? undefined : axis.tracks.find((track) => y + scroller.scrollTop < tops[track] + ROW);
+      active = axis;
+      draw();
       const hit = (perTrack[track] || []).findLast((number) => data.waits[number][START] - slack <= at && at <= data.waits[number][START] + data.waits[number][DURATION] + slack);
       if (hit !== undefined) chosen.choose(hit);
     }
