@@ -62,7 +62,7 @@ PERMITTED = {
     ("waitkit/processes/ready_event.py", "recv_bytes"): "after poll() has said that something is there",
     ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
     ("waitkit/processes/tree.py", "poll"): "in the guardian, which is a program of its own and has nothing else to do",
-    ("waitkit/processes/life.py", "waitpid"): "with WNOHANG",
+    ("waitkit/processes/gone.py", "waitpid"): "with WNOHANG",
     ("waitkit/processes/notifications.py", "recvmsg"): "of a socket that does not block",
     ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (
@@ -70,6 +70,7 @@ PERMITTED = {
         "getaddrinfo",
     ): "the name service offers nothing else; only a look that may_block asks",
     ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
+    ("waitkit/ports/http.py", "connect"): "a look that may_block, with a timeout",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",
     ("waitkit/virtual/turns.py", "acquire"): "where virtual time is, and so no other place to rest at",
     ("waitkit/virtual/monitor.py", "wait"): "the thread that watches over virtual time, and lives in real time",

@@ -63,6 +63,9 @@ def _entered(manager: object) -> None:
         pass
 
 
+async def coroutine_function() -> None: ...
+
+
 @pytest.mark.parametrize("bad", BAD_DURATIONS, ids=repr)
 @pytest.mark.parametrize(
     "call",
@@ -208,6 +211,9 @@ def test_durations(call, bad):
         (lambda: notify_status("one\ntwo"), "several lines"),
         (lambda: notify_stopping(errno=0), "errno=0"),
         (lambda: managed_process(print, start_method="thread"), "start_method='thread'"),
+        (lambda: managed_process(["true"], cwd=5), "cwd=5 is not a path"),
+        (lambda: managed_process(["true"], stop_signal="TERM"), "stop_signal='TERM' is no signal"),
+        (lambda: managed_process(coroutine_function), "coroutine_function is a coroutine function: give a plain one"),
         (lambda: managed_process(["true"], stop_signal=0), "0"),
         (lambda: managed_process(["true"]).pid, "has not been started"),
         (lambda: RateLimiter("1/s").reserve(0), "tokens=0"),

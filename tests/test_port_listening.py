@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from waitkit.ports import listening
 from waitkit.ports.addresses import Address, is_local
 from waitkit.ports.connecting import _Attempt, _connected_to_itself
 from waitkit.ports.listening import _PortListening, _PortWatch
+from waitkit.ports.owners import answering_at
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.watching import Context, Watch
 
@@ -453,3 +455,52 @@ def test_host_of_another_type(host: object) -> None:
     """What is no text is refused when the condition is made."""
     with pytest.raises(TypeError, match="is not a host"):
         port_listening(80, host)  # type: ignore[arg-type]
+
+
+SHARERS = [
+    (socket.AF_INET, "127.0.0.1", False),
+    (socket.AF_INET, "0.0.0.0", False),
+    (socket.AF_INET6, "::1", False),
+    (socket.AF_INET6, "::", False),
+    (socket.AF_INET6, "::", True),
+    (socket.AF_INET6, "::ffff:127.0.0.1", False),
+]
+
+
+@contextmanager
+def sharing(which: Sequence[tuple[int, str, bool]]) -> Iterator[tuple[int, dict[int, socket.socket]]]:
+    """Listeners that share a port, by inode, and the port."""
+    with reserved_port() as port:
+        pass
+    servers = {}
+    with ExitStack() as stack:
+        for family, address, v6only in which:
+            server = stack.enter_context(socket.socket(family))
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+            server.bind((address, port))
+            server.listen()
+            servers[os.fstat(server.fileno()).st_ino] = server
+        yield port, servers
+
+
+@needs_ipv6
+@pytest.mark.skipif(not listeners_are_known(), reason="it is a rule of Linux")
+@pytest.mark.parametrize("means", ["list"], indirect=True)
+@pytest.mark.parametrize("count", range(len(SHARERS) + 1))
+def test_who_answers_of_several(count: int) -> None:
+    """Of listeners that share a port those answer that the rule names: held against the kernel, for any of them together."""
+    clients = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.2"), (socket.AF_INET6, "::1"))
+    for which in itertools.combinations(SHARERS, count):
+        with sharing(which) as (port, servers):
+            for family, address in clients:
+                rule = {found.inode for found in answering_at(listeners(port), address)}
+                with socket.socket(family) as client:
+                    if client.connect_ex((address, port)):
+                        assert rule == set()
+                        continue
+                    answered = {inode for inode, server in servers.items() if is_ready(server.fileno())}
+                    assert len(answered) == 1
+                    assert answered <= rule
+                    servers[answered.pop()].accept()[0].close()

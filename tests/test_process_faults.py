@@ -233,53 +233,59 @@ for line in sys.stdin:
 _TOKENS = resource.RLIMIT_MSGQUEUE if sys.platform == "linux" else 0
 
 
-def carriers(token: int) -> list[int]:
-    """The living processes that carry a number."""
-    found = []
+def carriers(tokens: range) -> dict[int, int]:
+    """The living processes that carry one of these numbers, and which."""
+    found = {}
     for pid in psutil.pids():
         try:
-            carried = resource.prlimit(pid, _TOKENS)[0] == token
+            carried = resource.prlimit(pid, _TOKENS)[0]
         except (ProcessLookupError, PermissionError):
             continue
-        if carried and (facts := tree.facts_of(pid)) is not None and facts.living:
-            found.append(pid)
+        if carried in tokens and (facts := tree.facts_of(pid)) is not None and facts.living:
+            found[pid] = carried
     return found
+
+
+POINTS = 300
+#: So many are under way at once: what keeps a point is mostly its random delay, and the start of its guardian.
+AT_ONCE = 12
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_killed_at_any_point(tmp_path: Path) -> None:
-    """A program is killed at 120 random points of the lives of a supervised server: none leaves anything running."""
+    """A program is killed at 300 random points of the lives of a supervised server: none leaves anything running.
+
+    Nobody looks after each of them, as each look goes through all processes: all must be gone at the end.
+    """
     script = tmp_path / "supervisors.py"
     script.write_text(SUPERVISORS.format(path=sys.path))
     chance = random.Random(20)
-    first = 100_000 + 120 * (os.getpid() % 1_000)
+    first = 100_000 + POINTS * (os.getpid() % 1_000)
+    delays = {token: chance.uniform(0, 0.15) for token in range(first, first + POINTS)}
 
-    def kill_at(forking: subprocess.Popen[str], token: int, delay: float) -> list[str]:
-        assert forking.stdin is not None and forking.stdout is not None
-        forking.stdin.write(f"{token}\n")
-        forking.stdin.flush()
-        pid = int(forking.stdout.readline())
-        # The random point is what this test is about: it is waited for, not guessed at.
-        wait_for(after(delay), LONG)
-        os.kill(pid, signal.SIGKILL)
-        try:
-            wait_for(lambda: not carriers(token), "15s")
-        except TimeoutError:
-            found = [psutil.Process(left) for left in carriers(token)]
-            told = f"killed after {delay} s: {[(left, left.cmdline()) for left in found]}"
-            for left in found:
-                left.kill()
-            return [told]
-        return []
-
-    def kill_many(tokens: range) -> list[str]:
+    def kill_many(tokens: range) -> None:
         command = [sys.executable, str(script)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forking:
-            return [line for token in tokens for line in kill_at(forking, token, chance.uniform(0, 0.15))]
+            assert forking.stdin is not None and forking.stdout is not None
+            for token in tokens:
+                forking.stdin.write(f"{token}\n")
+                forking.stdin.flush()
+                pid = int(forking.stdout.readline())
+                # The random point is what this test is about: it is waited for, not guessed at.
+                wait_for(after(delays[token]), LONG)
+                os.kill(pid, signal.SIGKILL)
 
-    with ThreadPoolExecutor(6) as pool:
-        parts = pool.map(kill_many, [range(start, start + 20) for start in range(first, first + 120, 20)])
-        leftovers = [line for part in parts for line in part]
-    assert leftovers == []
+    every = range(first, first + POINTS)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(kill_many, [every[start::AT_ONCE] for start in range(AT_ONCE)]))
+    try:
+        wait_for(lambda: not carriers(every), "15s")
+    except TimeoutError:
+        pass
+    leftovers = [(psutil.Process(pid), delays[token]) for pid, token in carriers(every).items()]
+    told = [f"killed after {delay} s: {left.pid} {left.cmdline()}" for left, delay in leftovers]
+    for left, _ in leftovers:
+        left.kill()
+    assert told == []
     assert own_children() == []

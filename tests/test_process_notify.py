@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, program  # noqa: F401
+from support import Running
+from test_process_output import nobody_reads
 
 from waitkit import (
     WaitFailed,
@@ -95,6 +97,48 @@ def test_grandchild_counts() -> None:
     code = f"import subprocess; subprocess.run(['setsid', sys.executable, '-c', {said!r}])"
     with managed_process(speaker(code), ready="notify", ready_timeout=LONG):
         pass
+
+
+def test_sender_that_has_ended_counts(tmp_path: Path) -> None:
+    """A sender of the tree counts where it had ended when its message was read, and nobody had reaped it: a zombie."""
+    path = tmp_path / "ended"
+    code = f"""
+for leaves in (False, True):
+    sender = os.fork()
+    if sender == 0:
+        if leaves:
+            os.setsid()
+        say("READY=1" if leaves else "STATUS=from a zombie")
+        os._exit(0)
+    os.waitid(os.P_PID, sender, os.WEXITED | os.WNOWAIT)
+open({str(path)!r}, "w")
+"""
+    process = managed_process(speaker(code), ready="notify", ready_timeout=LONG)
+    with nobody_reads():
+        starting = Running(process.start)
+        wait_for(path.exists, LONG)
+    assert starting.result() is process
+    assert process.status == "from a zombie"
+    process.stop()
+
+
+def test_stopping() -> None:
+    """That a process is about to end, and why, can be awaited and read, while it runs and when it has ended."""
+    code = "signal.signal(signal.SIGTERM, lambda *_: (say('STOPPING=1\\nERRNO=28'), os._exit(1)))\nsay('READY=1')"
+    with managed_process(speaker(code), ready="notify", ready_timeout=LONG) as process:
+        assert process.errno is None
+        with pytest.raises(WaitTimeout, match=r"to say that it is stopping: 1 look, last: nothing was notified"):
+            wait_for(process.stopping, 0)
+        waiting = Running(wait_for, process.stopping, LONG)
+        process.send_signal(signal.SIGTERM)
+        assert waiting.result() is True
+        wait_for(process.exited, LONG)
+    assert process.errno == errno.ENOSPC
+    assert wait_for(process.stopping, 0)
+    with managed_process(["sleep", "infinity"]) as deaf:
+        assert deaf.errno is None
+        with pytest.raises(RuntimeError, match=r'is not listened to: give ready="notify"'):
+            _ = deaf.stopping
 
 
 def test_stranger_does_not_count() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import signal
 import sys
@@ -18,8 +19,9 @@ import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, program  # noqa: F401
 from support import Running
 
-from waitkit import WaitFailed, managed_process, output_matches, port_listening, wait_for
+from waitkit import WaitFailed, all_of, managed_process, output_matches, path_exists, port_listening, wait_for
 from waitkit.engine.descriptors import watch_descriptor
+from waitkit.processes import output
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -118,6 +120,70 @@ def test_last_words_are_complete() -> None:
             managed_process(program(code), ready=lambda: False, ready_timeout=None).start()
         assert "last of stdout" in str(caught.value)
         assert "last of stderr" in str(caught.value)
+
+
+def test_match_that_came_long_before_the_rest_of_readiness(tmp_path: Path) -> None:
+    """A line that was written first counts when the rest of readiness comes, though much more was written in between."""
+    path = tmp_path / "later"
+    code = (
+        "import signal, sys\nprint('READY')\nfor _ in range(400): print('x' * 999)\n"
+        "open(sys.argv[1], 'w')\nsignal.pause()"
+    )
+    ready = all_of(output_matches("READY"), path_exists(path))
+    with managed_process([*program(code), str(path)], ready=ready, ready_timeout=LONG) as process:
+        assert len(process.output.stdout) == KEPT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="F_SETPIPE_SZ is of Linux")
+def test_match_in_a_flood() -> None:
+    """A line is found though more than is kept came with it at once, before anybody read a byte of it."""
+    code = (
+        "import fcntl, os, signal\nfcntl.fcntl(1, 1031, 1 << 20)\n"
+        "os.write(1, b'READY\\n' + b'x' * 900_000)\nos.write(2, b'!')\nsignal.pause()"
+    )
+    with nobody_reads(), managed_process(program(code)) as process:
+        wait_for(lambda: process.output.stderr == "!", LONG)
+        assert process.wait_for_output("READY", LONG)
+
+
+@pytest.mark.parametrize("before", [0, 1, KEPT - 2, 2 * KEPT - 2, 2 * KEPT + 1, 3 * KEPT - 2, 5 * KEPT])
+@pytest.mark.parametrize("room", [65_536, 1_000])
+def test_search_misses_nothing(before: int, room: int) -> None:
+    """Wherever a match lies in what is written, and however that is read, a search has it that is asked at the very end."""
+    text = memoryview(b"x" * before + b"one\ntwo" + b"y" * (4 * KEPT))
+    reading, writing = os.pipe()
+    stream = output.Stream("stdout", reading)
+    searches = [output.Search(re.compile(pattern)) for pattern in ("one\ntwo", "^[xo]", "^[y1]", "(?m)^two")]
+    for search in searches:
+        stream.begin_search(search)
+    stream.forget_what_is_old()
+    for start in range(0, len(text), room):
+        os.write(writing, text[start : start + room])
+        stream._read()
+    os.close(writing)
+    found = [stream.found_by(search) for search in searches]
+    stream.finish()
+    assert [match and match[0] for match in found] == ["one\ntwo", "x" if before else "o", None, "two"]
+    assert len(stream._kept) <= 2 * KEPT
+    assert len(stream.text()) == KEPT
+
+
+def test_all_is_searched_that_is_written_before_the_search_begins() -> None:
+    """What is written between the launch and the beginning of the wait for readiness is searched, too."""
+    reading, writing = os.pipe()
+    stream = output.Stream("stdout", reading)
+    for _ in range(20):
+        os.write(writing, b"READY".ljust(65_536, b"x"))
+        stream._read()
+    search = output.Search(re.compile("^READY"))
+    stream.begin_search(search)
+    stream.forget_what_is_old()
+    os.close(writing)
+    assert len(stream._kept) == KEPT
+    assert stream.found_by(search)
+    del search
+    stream.finish()
+    assert not stream._searches
 
 
 def test_tail() -> None:

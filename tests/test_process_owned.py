@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import re
 import signal
 import socket
@@ -12,6 +13,7 @@ import threading
 from pathlib import Path
 
 import children
+import psutil
 import pytest
 from children import LONG, nothing_left, program  # noqa: F401
 
@@ -55,7 +57,7 @@ def test_stale_server_behind_http_does_not_count() -> None:
         url = f"http://127.0.0.1:{port}/"
         with managed_process(argv, ready=http_ok(url), ready_timeout=LONG) as stale:
             with pytest.raises(WaitTimeout, match=rf"who answers is not this process, but pid {stale.pid} "):
-                managed_process(STAY, ready=http_ok(url), ready_timeout="500ms").start()
+                managed_process(STAY, ready=http_ok(url), ready_timeout="1s").start()
 
 
 def test_stale_server_at_a_unix_socket_does_not_count(tmp_path: Path) -> None:
@@ -66,6 +68,85 @@ def test_stale_server_at_a_unix_socket_does_not_count(tmp_path: Path) -> None:
         stale.listen()
         with pytest.raises(WaitTimeout, match=r"who answers is not this process, but process \d+"):
             managed_process(STAY, ready=unix_socket_listening(path), ready_timeout="300ms").start()
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback."""
+    found = [
+        address.address
+        for addresses in psutil.net_if_addrs().values()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+    if not found:
+        pytest.skip("this machine has no address but loopback")
+    return found[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "127.0.1.1", "LOCALHOST", "own"])
+def test_stale_server_at_any_address_of_this_machine(host: str) -> None:
+    """A server that somebody else has left at all addresses does not make a process ready, by whatever name it is asked for."""
+    host = own_address() if host == "own" else host
+    with reserved_port() as port:
+        argv = [sys.executable, "-m", "http.server", "--bind", "0.0.0.0", str(port)]
+        with managed_process(argv, ready=port_listening(port), ready_timeout=LONG) as stale:
+            # What goes through the name service or HTTP is looked at in a thread of its own, which may be late.
+            for ready, limit in ((port_listening(port, host), "500ms"), (http_ok(f"http://{host}:{port}/"), "1s")):
+                with pytest.raises(WaitTimeout, match=rf"who answers is not this process, but pid {stale.pid} "):
+                    managed_process(STAY, ready=ready, ready_timeout=limit).start()
+
+
+def test_stale_server_at_another_address_of_the_same_port() -> None:
+    """Who listens at one address of a port is not who answers at another: only the one that is asked for is judged."""
+    with socket.create_server(("127.0.0.1", 0)) as stale:
+        port = stale.getsockname()[1]
+        argv = [*program(LISTEN.replace("127.0.0.1", "127.0.0.2") + "signal.pause()"), str(port)]
+        with managed_process(argv, ready=port_listening(port, "127.0.0.2"), ready_timeout=LONG):
+            pass
+        either = any_of(port_listening(port, "127.0.0.1"), http_ok(f"http://127.0.0.1:{port}/", look_timeout="50ms"))
+        with pytest.raises(WaitTimeout, match=rf"but pid {os.getpid()} \(.*\), LISTEN on 127.0.0.1"):
+            managed_process(argv, ready=either, ready_timeout="500ms").start()
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
+def test_stale_server_at_one_address_of_localhost() -> None:
+    """Where a client of a name may be led to somebody else's server, that counts against it, though ours listens, too."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as stale:
+        port = stale.getsockname()[1]
+        argv = [*program(LISTEN + "signal.pause()"), str(port)]
+        with managed_process(argv, ready=port_listening(port, "127.0.0.1"), ready_timeout=LONG):
+            pass
+        with pytest.raises(WaitTimeout, match=r"who answers is not this process, but pid .*, LISTEN on ::1"):
+            managed_process(argv, ready=port_listening(port), ready_timeout="500ms").start()
+
+
+def test_more_exact_than_a_stranger() -> None:
+    """Where strangers share the port at all addresses, the process is ready that is bound to the very one that is asked for."""
+    with socket.socket() as stale:
+        stale.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stale.bind(("0.0.0.0", 0))
+        stale.listen()
+        port = stale.getsockname()[1]
+        share = LISTEN.replace("int(sys.argv[1]))", "int(sys.argv[1])), reuse_port=True") + "signal.pause()"
+        with managed_process([*program(share), str(port)], ready=port_listening(port, "127.0.0.1"), ready_timeout=LONG):
+            pass
+        shared = managed_process(
+            [*program(share.replace("127.0.0.1", "0.0.0.0")), str(port)],
+            ready=port_listening(port, "127.0.0.1"),
+            ready_timeout="500ms",
+        )
+        with pytest.raises(WaitTimeout, match=rf"who answers is not this process, but pid {os.getpid()} "):
+            shared.start()
+
+
+def test_whose_port_it_is_under_other_conditions() -> None:
+    """Whose port it is is asked under ``held_for`` and ``~``, too: a stranger's is not there, for this process."""
+    with socket.create_server(("127.0.0.1", 0)) as stale:
+        strangers = port_listening(stale.getsockname()[1])
+        with pytest.raises(WaitTimeout, match="who answers is not this process"):
+            managed_process(STAY, ready=strangers.held_for("1ms"), ready_timeout="300ms").start()
+        with managed_process(STAY, ready=~strangers, ready_timeout=LONG):
+            pass
 
 
 def test_descendant_listens() -> None:

@@ -22,6 +22,7 @@ from waitkit import (
     fail_after,
     http_ok,
     managed_process,
+    output_matches,
     path_exists,
     port_listening,
     reserved_port,
@@ -134,6 +135,47 @@ def test_program_that_ends_before_it_is_ready() -> None:
     assert "last: connection refused" in message
     assert "    one\n" in message
     assert "    two" in message
+
+
+#: A server without SO_REUSEADDR, which hangs up first on each client.
+PLAIN = """
+import socket, sys
+s = socket.socket()
+s.bind(("127.0.0.1", int(sys.argv[1])))
+s.listen()
+print("up")
+while True:
+    s.accept()[0].close()
+"""
+
+
+@pytest.mark.parametrize("by", ["port", "output"])
+def test_reservation_in_the_way(by: str) -> None:
+    """A server without SO_REUSEADDR that finds its reserved port in use is told of the reservation, and what to do about it."""
+    with reserved_port() as port:
+        ready = port_listening(port) if by == "port" else output_matches("up")
+        with pytest.raises(WaitFailed) as caught:
+            managed_process([*program(PLAIN), str(port)], ready=ready, ready_timeout=LONG).start()
+        message = str(caught.value)
+        assert f"port {port} is reserved here, by reserved_port(), for a server that sets SO_REUSEADDR" in message
+        assert "release()" in message
+        assert "sockets=[reservation.listen()]" in message
+        with pytest.raises(WaitFailed) as caught:
+            managed_process(["sh", "-c", "exit 1", str(port)], ready=port_listening(port), ready_timeout=LONG).start()
+        assert "is reserved here" not in str(caught.value)
+
+
+def test_time_wait_in_the_way() -> None:
+    """A server without SO_REUSEADDR that is restarted while its port is in TIME_WAIT is told so, and for how long."""
+    with reserved_port() as port:
+        pass
+    process = managed_process([*program(PLAIN), str(port)], ready=output_matches("up"), ready_timeout=LONG)
+    with process:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.recv(1) == b""
+        with pytest.raises(WaitFailed) as caught:
+            process.restart()
+    assert re.search(rf"port {port} is in TIME_WAIT for \d+(\.\d+)? s yet, .*SO_REUSEADDR each time", str(caught.value))
 
 
 def test_exit_code_0_before_it_is_ready() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import children
 import pytest
@@ -14,6 +16,7 @@ from children import LONG, no_descriptor_left, nothing_left, own_children, progr
 
 from waitkit import (
     Backoff,
+    Event,
     ManagedProcess,
     ProcessExit,
     RestartPolicy,
@@ -24,6 +27,7 @@ from waitkit import (
     wait_for,
 )
 from waitkit.ground.durations import SECOND
+from waitkit.processes import supervisor
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -111,6 +115,87 @@ def test_restart_that_fails() -> None:
                     assert len(file.readlines()) == 4
         finally:
             os.unlink(path)
+
+
+def test_restart_that_ends_well_without_being_ready(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A life that we ended, because it was not ready, has failed, though it then ended with code 0; the log says so, and where."""
+    code = "test -e $0 || { : > $0; echo up; exec sleep 1000; }; trap 'exit 0' TERM; while :; do sleep 0.01; done"
+    told: list[int | None] = []
+    policy = RestartPolicy(backoff=SOON, limit="2/h", on_give_up=lambda _, ended: told.append(ended.code))
+    argv = ["sh", "-c", code, str(tmp_path / "once")]
+    process = managed_process(argv, ready=output_matches("up"), ready_timeout="1s", restart=policy)
+    with process:
+        kill(process)
+        wait_for(process.gave_up, LONG)
+        wait_for(lambda: told == [0], LONG)
+    assert process.restarts.get() == 0
+    *failures, last = [record.getMessage() for record in caplog.records if record.name == "waitkit"]
+    assert len(failures) == 2
+    for message in failures:
+        assert re.search(
+            r"could not be started again: timed out .* to be ready.*\(waited at .*test_process_supervision", message
+        )
+    assert re.search(r"was not ready, and has ended \(exit code 0\) and is not started again", last)
+
+
+def test_words_of_a_restart_that_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is logged of a restart that died tells how, and nothing of how supervision works inside."""
+    code = "test -e $0 && exit 5; : > $0; echo up; exec sleep 1000"
+    with supervised(["sh", "-c", code, str(tmp_path / "once")], limit="1/h") as process:
+        kill(process)
+        wait_for(process.gave_up, LONG)
+    first, last = [record.getMessage() for record in caplog.records if record.name == "waitkit"]
+    assert re.search(
+        r", as first came its exit \(exit code 5\): \d+ looks?, .*\(waited at .*test_process_supervision.*:\d+\)", first
+    )
+    assert "(exit code 5) and is not started again: it has been started again once already" in last
+
+
+#: Binds without SO_REUSEADDR: at 127.0.0.1, or elsewhere once the file is there. Hangs up first on each client.
+PLAIN = """
+import os, socket, sys
+s = socket.socket()
+s.bind(("127.0.0.2" if os.path.exists(sys.argv[2]) else "127.0.0.1", int(sys.argv[1])))
+s.listen()
+print("up")
+while True:
+    s.accept()[0].close()
+"""
+
+
+def test_port_in_time_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that finds its port in TIME_WAIT is not started again in vain until the port is free."""
+    free = Event()
+    monkeypatch.setattr(supervisor, "port_free", lambda port, *, reuse_address: free)
+    with reserved_port() as port:
+        pass
+    policy = RestartPolicy(backoff=SOON, limit="2/min")
+    argv = [*program(PLAIN), str(port), str(tmp_path / "elsewhere")]
+    with managed_process(argv, ready=output_matches("up"), ready_timeout=LONG, restart=policy) as process:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.recv(1) == b""
+        kill(process)
+        wait_for(
+            lambda: f"waits for port {port} to leave TIME_WAIT, for up to" in caplog.text, LONG, unless=process.gave_up
+        )
+        assert f"port {port} is in TIME_WAIT for " in caplog.text
+        assert "a server that sets SO_REUSEADDR each time before it binds" in caplog.text
+        (tmp_path / "elsewhere").touch()
+        free.set()
+        wait_for(process.restarts.equals(1), LONG)
+
+
+def test_stopped_while_it_waits_for_its_port(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Stopping takes effect at once where the supervision waits for a port, which is the real one here."""
+    with reserved_port() as port:
+        pass
+    argv = [*program(PLAIN), str(port), str(tmp_path / "elsewhere")]
+    with managed_process(argv, ready=port_listening(port), restart=RestartPolicy(backoff=SOON)) as process:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            assert client.recv(1) == b""
+        kill(process)
+        wait_for(lambda: "to leave TIME_WAIT" in caplog.text, LONG, unless=process.gave_up)
+    assert process.exit_code == 1
 
 
 def test_what_it_left_behind_is_cleared_first() -> None:

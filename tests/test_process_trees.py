@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +20,9 @@ import pytest
 from children import LONG, START_METHODS, nothing_left, own_children, program  # noqa: F401
 
 from waitkit import managed_process, wait_for
-from waitkit.processes import guardian, tree
-from waitkit.processes.identity import Identity
+from waitkit.processes import guardian, identity, tree
+from waitkit.processes.guardian import Guarded
+from waitkit.processes.lending import mark, new_mark
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -32,6 +36,9 @@ WAYS_OUT = {
     "a daemon": "(setsid sh -c 'sleep 1000 & echo $!')",
     "a daemon without environment": "(env -i setsid sh -c 'sleep 1000 & echo $!')",
     "a daemon without environment and descriptors": "(env -i setsid sh -c 'sleep 1000 <&- 2>&- & echo $!')",
+    "a daemon without the mark": "(ulimit -S -x unlimited; setsid sh -c 'sleep 1000 & echo $!')",
+    "another parent without mark and environment": "(ulimit -S -x unlimited; env -i sh -c 'sleep 1000 & echo $!')",
+    "another parent, from a root without the mark": "ulimit -S -x unlimited; env -i sh -c 'sleep 1000 & echo $!'",
 }
 
 
@@ -52,6 +59,16 @@ def ended_afterwards(pids: list[int]) -> Iterator[None]:
                 children.end(pid)
 
 
+@pytest.fixture(params=["the young", "all", "all, by their parents"])
+def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ways to look for members, of which the age of a tree and the kernel decide."""
+    if request.param != "the young":
+        monkeypatch.setattr(identity, "_YOUNG", -1)
+    if request.param == "all, by their parents":
+        monkeypatch.setattr(tree, "_kernel_lists_children", lambda: False)
+
+
+@pytest.mark.usefixtures("looked_at")
 @pytest.mark.parametrize("way", WAYS_OUT)
 def test_descendant_that_left(way: str) -> None:
     """What a program has started is gone when the block is left, however it left the program."""
@@ -101,6 +118,24 @@ def test_program_that_daemonizes_itself() -> None:
         assert not is_living(pids[0])
 
 
+def test_mark_that_cannot_be_set() -> None:
+    """Where the hard limit leaves no room for a mark, those who left the session are found by the name of their tree."""
+    code = f"""
+        import resource, sys
+        sys.path[:0] = {sys.path!r}
+        from waitkit import managed_process
+        resource.setrlimit(10, (1000, 1000))
+        way = "(setsid sh -c 'sleep 1000 & echo $!'); exec sleep 1000"
+        with managed_process(["bash", "-c", way]) as process:
+            print(process.wait_for_output(r"(\\d+)\\n")[1], flush=True)
+            process._started().child.identity._born -= 1000
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    assert not is_living(int(run.stdout))
+
+
 def test_others_are_left_alone() -> None:
     """Neither another managed process, nor a child of ours that is none, ends with a tree that is killed."""
     other = subprocess.Popen(STAY, start_new_session=True)
@@ -117,18 +152,173 @@ def test_others_are_left_alone() -> None:
         other.wait()
 
 
+#: Whom another thread may start: each tells the pid of the one that stays.
+STRANGERS = {
+    "a child": ["sh", "-c", "echo $$; exec sleep 1000"],
+    "its child": ["sh", "-c", "sleep 1000 & echo $!; wait"],
+    "its orphan": ["sh", "-c", "sleep 1000 & echo $!"],
+    "a daemon": ["setsid", "sh", "-c", "sleep 1000 & echo $!"],
+    "a daemon without environment": ["env", "-i", "setsid", "sh", "-c", "sleep 1000 & echo $!"],
+    "a child in Python": program("import os, sys; print(os.getpid(), flush=True); os.execlp('sleep', 'sleep', '1000')"),
+}
+
+
+def started_with_output(argv: list[str], **options: bool) -> tuple[subprocess.Popen[bytes], int]:
+    """A program, and the pid that it tells."""
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload]
+    with process.stdout as output:
+        return process, int(output.readline())
+
+
+@pytest.mark.parametrize("order", ["before the root", "after the root"])
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_stranger_that_was_born_while_the_mark_was_lent(stranger: str, order: str) -> None:
+    """Who got the mark because he was forked at the wrong moment loses it again, and outlives the tree; members do not."""
+    guarded = Guarded()
+    both: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
+
+    def start_stranger() -> None:
+        thread = threading.Thread(target=lambda: both.update(stranger=started_with_output(STRANGERS[stranger])))
+        thread.start()
+        wait_for(thread, LONG)
+
+    with guarded:
+        if order == "before the root":
+            start_stranger()
+        way = "env -i sh -c 'sleep 1000 & echo $!'; sleep 1000"
+        both["root"] = started_with_output(["sh", "-c", way], start_new_session=True)
+        if order == "after the root":
+            start_stranger()
+        assert [tree.mark_of(pid) for _, pid in both.values()] == [guarded.root.mark] * 2
+    (root, member), (other, survivor) = both["root"], both["stranger"]
+    with ended_afterwards([member, survivor]):
+        guarded.started(root.pid)
+        assert tree.mark_of(survivor) == 0
+        killed = tree.kill_members(guarded.root)
+        assert {root.pid, member} <= killed.keys()
+        assert is_living(survivor)
+    guarded.gone()
+    root.wait()
+    other.wait()
+
+
+@pytest.mark.parametrize("others", ["run", "sleep"])
+def test_daemon_that_left_before_the_launch_was_over(others: str) -> None:
+    """A daemon with no more than its output from the root is a member, though it was born when others might have got the mark.
+
+    Where the other threads slept meanwhile it needs not even that.
+    """
+    guarded = Guarded()
+    reading, writing = os.pipe()
+    with open(reading, encoding="ascii") as output:
+        guarded.pipes = [reading]
+        with guarded:
+            away = "2>&-" if others == "run" else ">&- 2>&-"
+            way = f"env -i setsid sh -c 'sleep 1000 {away} & echo $!'"
+            if others == "run":
+                with ThreadPoolExecutor(1) as other:
+                    other.submit(str)
+            root = subprocess.Popen(["sh", "-c", way], stdout=writing, start_new_session=True)
+            daemon = int(output.readline())
+            wait_for(lambda: not is_living(root.pid), LONG)
+        with ended_afterwards([daemon]):
+            os.close(writing)
+            guarded.started(root.pid)
+            assert tree.mark_of(daemon) == guarded.root.mark
+            assert daemon in tree.kill_members(guarded.root)
+    guarded.gone()
+    root.wait()
+
+
+def test_stranger_of_a_launch_that_failed() -> None:
+    """Where a program cannot be started, who got its mark loses it as well."""
+    guarded = Guarded()
+    with ThreadPoolExecutor(1) as other, pytest.raises(FileNotFoundError), guarded:
+        stranger, survivor = other.submit(started_with_output, STRANGERS["a daemon"]).result()
+        subprocess.Popen(["/nowhere"])
+    with ended_afterwards([survivor]):
+        assert tree.mark_of(survivor) == 0
+    guarded.gone()
+    stranger.wait()
+
+
+FORKING_THREADS = """
+import _thread, json, os, resource, subprocess, sys, threading
+sys.path[:0] = {path!r}
+from waitkit import managed_process
+from waitkit.processes import tree
+
+ends, daemons = [], []
+
+def by_subprocess():
+    ends.append(subprocess.run(["sh", "-c", "for i in 1 2 3; do /bin/true || exit 1; done"]).returncode)
+
+def by_system():
+    ends.append(os.system("/bin/true && /bin/true"))
+
+def by_spawn():
+    pid = os.posix_spawn("/bin/true", ["true"], os.environ)
+    ends.append(os.waitpid(pid, 0)[1])
+
+def by_fork():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(tree.mark_of(0) != 0)
+    ends.append(os.waitpid(pid, 0)[1])
+
+def by_double_fork():
+    if len(daemons) < 20:
+        run = subprocess.run(["sh", "-c", "sleep 1000 >&- 2>&- & echo $!"], stdout=subprocess.PIPE)
+        daemons.append(int(run.stdout))
+    ends.append(os.system("setsid sh -c '/bin/true & '"))
+
+def again_and_again(function, ended):
+    while not over:
+        function()
+    ended.release()
+
+over = False
+all_ended = []
+for function in (by_subprocess, by_system, by_spawn, by_fork, by_double_fork):
+    all_ended.append(_thread.allocate_lock())
+    all_ended[-1].acquire()
+    _thread.start_new_thread(again_and_again, (function, all_ended[-1]))
+for _ in range(15):
+    with managed_process(["sleep", "1000"], stop_timeout=0):
+        pass
+over = True
+for ended in all_ended:
+    ended.acquire()
+marks = [tree.mark_of(pid) for pid in daemons]
+alive = [facts is not None and facts.living for facts in map(tree.facts_of, daemons)]
+print(json.dumps([len(ends), sorted(set(ends)), sorted(set(marks)), sorted(set(alive)), daemons]))
+"""
+
+
+def test_threads_that_fork_during_launches() -> None:
+    """While programs are started and killed, what other threads fork in any way is never killed, and keeps no mark."""
+    script = FORKING_THREADS.format(path=sys.path)
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 0, run.stderr
+    count, ends, marks, alive, daemons = json.loads(run.stdout)
+    with ended_afterwards(daemons):
+        assert count > 20
+        assert (ends, marks, alive, run.stderr) == ([0], [0], [True], "")
+
+
 def test_number_that_was_given_to_another_process() -> None:
     """A process that has got the number of a root, or of a member, since is not taken for it."""
     stranger = subprocess.Popen(["sleep", "infinity"], start_new_session=True)
     try:
         facts = tree.facts_of(stranger.pid)
         assert facts is not None
-        reused = tree.Root(tree.new_mark(), stranger.pid, facts.start - 1)
+        reused = tree.Root(new_mark(), stranger.pid, facts.start - 1)
         assert tree.members(reused) == {}
         facts.start -= 1
         tree._kill(stranger.pid, facts)
         assert stranger.poll() is None
-        assert set(tree.members(tree.Root(tree.new_mark(), stranger.pid, facts.start + 1))) == {stranger.pid}
+        assert set(tree.members(tree.Root(new_mark(), stranger.pid, facts.start + 1))) == {stranger.pid}
     finally:
         stranger.kill()
         stranger.wait()
@@ -145,20 +335,18 @@ print("ended", flush=True)
 """
 
 
-@pytest.mark.parametrize("marked", [False, True])
-def test_member_that_forks_and_ends_while_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, *, marked: bool) -> None:
+def test_member_that_forks_and_ends_while_it_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was listed, forks and has ended when it is looked at, may have left a child that is not on the list: look again.
 
     It stays a zombie, as its parent does not reap it: it is there, and yet says nothing of its child.
     """
-    root = tree.Root(tree.new_mark())
+    root = tree.Root(new_mark())
     reading, writing = os.pipe()
-    before = tree.mark(0, root.mark)
+    before = mark(0, root.mark)
     assert before is not None
     member = subprocess.Popen(program(FORK_AND_END), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=reading)
-    tree.mark(0, before)
+    mark(0, before)
     assert member.stdin is not None and member.stdout is not None
-    root.marked = marked
     listdir = os.listdir
 
     def list_then_fork(path: str) -> list[str]:
@@ -193,15 +381,6 @@ def test_process_whose_first_thread_has_ended() -> None:
     assert process.exit_code == -signal.SIGUSR2
 
 
-@pytest.fixture(params=["the young", "all, by marks", "all, by facts"])
-def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three ways to look for members, of which the age of a tree and the kernel decide."""
-    if request.param != "the young":
-        monkeypatch.setattr(Identity, "_candidates", lambda self: None)
-    if request.param == "all, by facts":
-        monkeypatch.setattr(tree, "_members_by_mark", lambda root, pids: None)
-
-
 @pytest.mark.usefixtures("looked_at")
 @pytest.mark.parametrize("grace", [0, LONG], ids=["killed", "asked to end"])
 @pytest.mark.parametrize("rest", ["exec sleep 1000", "exit 0"], ids=["its root stays", "its root has ended"])
@@ -233,7 +412,7 @@ SUPERVISOR = """
 import os, signal, sys
 sys.path[:0] = {path!r}
 from waitkit import managed_process
-import children
+import callables as children
 
 if __name__ == "__main__":
     way = sys.argv[1]
@@ -260,6 +439,16 @@ def supervisor(tmp_path: Path, *arguments: str) -> tuple[subprocess.Popen[str], 
                 return running, pids
             pids += map(int, line.split())
     raise AssertionError("the supervisor did not get so far")
+
+
+@pytest.mark.parametrize("way", WAYS_OUT)
+def test_parent_that_is_killed_with_a_tree_that_has_left(way: str, tmp_path: Path) -> None:
+    """The guardian finds whom a program that is killed has left behind, whatever they did to leave it."""
+    running, pids = supervisor(tmp_path, "x", WAYS_OUT[way])
+    with ended_afterwards(pids):
+        running.kill()
+        wait_for(running, LONG)
+        wait_for(lambda: not any(map(is_living, pids)), LONG)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -301,7 +490,7 @@ def test_parent_killed_during_the_launch(tmp_path: Path) -> None:
         sys.path[:0] = {path!r}
         from waitkit import managed_process
         from waitkit.processes import children as launching
-        import children
+        import callables as children
 
         def die(pid, guarded):
             print(pid, flush=True)

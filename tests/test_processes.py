@@ -8,6 +8,7 @@ import logging
 import os
 import pwd
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -272,10 +273,26 @@ def test_statistics() -> None:
         assert found.rss > 100_000
         assert found.descriptors >= 9
         assert found.cpu >= 0
+        assert process.pid not in found.children
         process.send_signal(signal.SIGKILL)
         wait_for(process.exited, LONG)
         with pytest.raises(ProcessLookupError, match=rf"sh \(pid {process.pid}\) has ended"):
             process.statistics()
+
+
+def test_statistics_of_a_member_that_left() -> None:
+    """A daemon, which has another parent and another session, counts as well; a thread is no process."""
+    code = (
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); print('up'); input()"
+    )
+    with managed_process(["bash", "-c", "(env -i setsid sh -c 'sleep 1000 & echo $!'); exec sleep 1000"]) as process:
+        daemon = int(process.wait_for_output(r"(\d+)\n", LONG)[1])
+        wait_for(lambda: process.statistics().children == (daemon,), LONG)
+    with managed_process(["sh", "-c", f'sleep 1000 | exec {sys.executable} -S -u -c "{code}"']) as process:
+        process.wait_for_output("up", LONG)
+        found = process.statistics()
+        assert len(found.children) == 2
+        assert found.threads == 4
 
 
 def test_import_is_cheap() -> None:

@@ -13,7 +13,9 @@ from urllib.parse import quote, urlsplit
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
 from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
-from waitkit.ports.addresses import is_loopback
+from waitkit.ports.addresses import Address, is_local
+from waitkit.ports.owners import AnswersOfOne, answering_at
+from waitkit.ports.sockets import listeners
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["http_ok"]
@@ -40,13 +42,21 @@ class _HttpOk(Condition[int]):
 
 
 class _HttpWatch(Watch):
-    __slots__ = ("_condition", "_context", "_trouble")
+    __slots__ = ("_answered_at", "_condition", "_context", "_trouble")
     outside = True
 
     def __init__(self, condition: _HttpOk, context: Context) -> None:
         self._condition = condition
         self._context = context
         self._trouble = ""
+        self._answered_at: Address | None = None
+        if isinstance(context, AnswersOfOne):
+            context.asks_for_port(self._port)
+
+    @property
+    def _port(self) -> int:
+        parts = urlsplit(self._condition.url)
+        return parts.port or (443 if parts.scheme == "https" else 80)
 
     @property
     def may_block(self) -> bool:
@@ -74,10 +84,14 @@ class _HttpWatch(Watch):
 
     def _objection(self) -> str:
         """Why an answer of this server does not count; empty where it does."""
-        parts = urlsplit(self._condition.url)
-        if not is_loopback(parts.hostname or ""):
+        context, address = self._context, self._answered_at
+        if not isinstance(context, AnswersOfOne) or address is None or not is_local(address):
             return ""
-        return self._context.objection_to_port(parts.port or (443 if parts.scheme == "https" else 80))
+        try:
+            found = answering_at(listeners(self._port), str(address[1][0]))
+        except OSError:  # the system does not tell
+            return ""
+        return context.objection_to_listeners(found) if found else ""
 
     def _patience(self, now: Nanoseconds) -> Nanoseconds:
         """How long this look may last: not beyond the deadline, unless the wait is to be but one look, with ``timeout=0``.
@@ -96,11 +110,13 @@ class _HttpWatch(Watch):
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(
-                parts.hostname, parts.port or 443, timeout=patience, context=self._condition.ssl_context
+                parts.hostname, self._port, timeout=patience, context=self._condition.ssl_context
             )
         else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=patience)
+            connection = http.client.HTTPConnection(parts.hostname, self._port, timeout=patience)
         try:
+            connection.connect()
+            self._answered_at = _peer_of(connection.sock)
             target = quote(parts.path or "/", safe=_IN_PATHS) + (
                 f"?{quote(parts.query, safe=_IN_PATHS)}" if parts.query else ""
             )
@@ -111,6 +127,13 @@ class _HttpWatch(Watch):
 
     def seen(self) -> str:
         return self._trouble
+
+
+def _peer_of(sock: socket.socket) -> Address | None:
+    try:
+        return sock.family, sock.getpeername()
+    except OSError:  # reset already
+        return None
 
 
 def _status_line(sock: socket.socket, over: float) -> tuple[int, str]:
@@ -155,19 +178,25 @@ def http_ok(
     Raises:
         TypeError, ValueError: an argument cannot be what it should be.
     """
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if (
-        parts is None
-        or any(character <= " " for character in url)
-        or parts.scheme not in ("http", "https")
-        or not parts.hostname
-    ):
-        raise ValueError(f"url={url!r} is not the address of a page: give http://host:port/path or https://...")
-    if parts.port == 0:  # asking for a port out of range raises ValueError
-        raise ValueError(f"url={url!r} names port 0, at which nobody listens")
+    if not _is_url(url):
+        raise ValueError(
+            f"url={url!r} is not the address of a page: give http://host:port/path or https://..., with a port of 1 to 65535"
+        )
     if isinstance(status, bool | str | bytes) or not (isinstance(status, int) or hasattr(status, "__contains__")):
         raise TypeError(f"status={status!r} is neither a status such as 200 nor a collection of them")
+    if isinstance(status, int) and not 100 <= status <= 999:
+        raise ValueError(f"status={status!r} is none that a server answers with: they have three digits")
     patience = to_nanoseconds(look_timeout, "look_timeout")
     if patience == 0:
         raise ValueError(f"look_timeout={look_timeout!r} leaves no time for an answer: give more than 0")
     return _HttpOk(url, (status,) if isinstance(status, int) else status, patience, context)
+
+
+def _is_url(url: object) -> bool:
+    if not isinstance(url, str) or any(character <= " " for character in url):
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port out of range, an address of IPv6 without its end
+        return False

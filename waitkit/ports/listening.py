@@ -12,9 +12,10 @@ from typing import Final
 
 from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
-from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, is_loopback, resolve
+from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, resolve
 from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.owners import AnswersOfOne, answering_at
 from waitkit.ports.socket_path import LONGEST_PATH
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.watching import Context, Verdict, Watch, earliest
@@ -23,6 +24,9 @@ __all__ = ["port_listening", "unix_socket_listening"]
 
 #: How often a connection is tried to an address of this machine at which the list shows no listener.
 _IN_SPITE_OF_THE_LIST: Final = 250 * MILLISECOND
+
+#: Where a connection to "all addresses" leads.
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound
 
 
 class _PortListening(Condition[int]):
@@ -47,7 +51,7 @@ class _PortWatch(ConnectWatch):
     now and then, too rarely for a server that comes up to see one, and once more at the deadline.
     """
 
-    __slots__ = ("_condition", "_connect_at", "_full", "_literal", "_local", "_targets")
+    __slots__ = ("_answering", "_condition", "_connect_at", "_full", "_literal", "_local", "_targets")
 
     def __init__(self, condition: _PortListening, context: Context) -> None:
         super().__init__(context)
@@ -57,6 +61,9 @@ class _PortWatch(ConnectWatch):
         self._targets: list[Address] = []
         self._connect_at = context.started + _IN_SPITE_OF_THE_LIST
         self._full = False
+        self._answering: Sequence[Socket] = ()
+        if isinstance(context, AnswersOfOne):
+            context.asks_for_port(condition.port)
 
     @property
     def may_block(self) -> bool:
@@ -73,7 +80,7 @@ class _PortWatch(ConnectWatch):
         if found is None:
             self._targets = addresses
             return super().look(now)
-        answering = [other for other in found if any(other.takes(str(address[1][0])) for address in here)]
+        answering = self._answering = [other for address in here for other in answering_at(found, _place(address))]
         if any(not other.full for other in answering):
             return self._held(now)
         self._full = bool(answering)
@@ -101,7 +108,7 @@ class _PortWatch(ConnectWatch):
 
     def _is_local(self, address: Address) -> bool:
         if address not in self._local:
-            self._local[address] = is_local(address)
+            self._local[address] = str(address[1][0]) in _LOOPBACK or is_local(address)
         return self._local[address]
 
     def _is_last(self, now: Nanoseconds) -> bool:
@@ -133,15 +140,32 @@ class _PortWatch(ConnectWatch):
     def value(self) -> object:
         return self._condition.port
 
+    def accepted(self, connection: socket.socket) -> None:
+        if not isinstance(self._context, AnswersOfOne):
+            return
+        place = connection.getpeername()
+        self._answering = ()
+        if is_local((connection.family, place)):
+            try:
+                self._answering = answering_at(listeners(self._condition.port), str(place[0]))
+            except OSError:  # the system does not tell
+                pass
+
     def objection(self) -> str:
-        if not is_loopback(self._condition.host):
-            return ""
-        return self._context.objection_to_port(self._condition.port)
+        # Nobody is in the list where a rule of the firewall leads elsewhere: then whoever answers will do.
+        if isinstance(self._context, AnswersOfOne) and self._answering:
+            return self._context.objection_to_listeners(self._answering)
+        return ""
 
     def explain(self) -> Sequence[str]:
         if not any(self._local.values()):
             return ()
         return describe_holders(self._condition.port, leave_out_own_reservations=True)
+
+
+def _place(address: Address) -> str:
+    """The IP address that a connection to *address* of this machine is made to."""
+    return _LOOPBACK.get(str(address[1][0]), str(address[1][0]))
 
 
 def _refusal(answering: Sequence[Socket], found: Sequence[Socket]) -> str:
@@ -184,7 +208,9 @@ class _UnixSocketWatch(ConnectWatch):
             self._server = struct.unpack_from("=i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
 
     def objection(self) -> str:
-        return self._context.objection_to_process(self._server)
+        if isinstance(self._context, AnswersOfOne):
+            return self._context.objection_to_unix_listener(str(self._path), self._server)
+        return ""
 
 
 def port_listening(port: int, host: str = "localhost") -> Condition[int]:

@@ -1,13 +1,57 @@
-"""From a socket to the processes that have it open: through ``/proc/<pid>/fd``, for the sockets that are wanted."""
+"""From a socket to the processes that have it open: through ``/proc/<pid>/fd``, for the sockets that are wanted.
+
+And from an address to the sockets that answer there, as a wait for the readiness of a process counts no answer but its own.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+import socket
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from waitkit.ports.sockets import Socket
+from waitkit.waits.watching import Context
 
-__all__ = ["owners_of", "owns_one_of"]
+__all__ = [
+    *("AnswersOfOne", "UnixListener", "answering_at", "owners_of", "owners_of_inode", "owns_inode", "owns_one_of"),
+    "unix_listeners",
+]
+
+
+class AnswersOfOne(Context):
+    """The context of a wait in which only the answers of one process count, at ports and sockets of this machine."""
+
+    __slots__ = ()
+
+    def asks_for_port(self, port: int) -> None:
+        """A condition of this wait is about this port."""
+        raise NotImplementedError
+
+    def objection_to_listeners(self, found: Sequence[Socket]) -> str:
+        """Why an answer does not count that comes from one of these sockets, in words; empty where it does."""
+        raise NotImplementedError
+
+    def objection_to_unix_listener(self, path: str, pid: int) -> str:
+        """Likewise at a unix socket where this process called ``listen()``; 0 is one that is not known."""
+        raise NotImplementedError
+
+
+def answering_at(found: Iterable[Socket], address: str) -> list[Socket]:
+    """Who of these listeners of one port answers a connection to this IP address of the machine.
+
+    Linux gives it to the one that is bound most exactly: to that very address before all addresses, and of the latter to one of
+    IPv4 before one of both families. Several answer in turn where they share the port by ``SO_REUSEPORT``.
+    """
+    address = address.removeprefix("::ffff:")
+    exactly = (address, f"::ffff:{address}")
+    ranked = [
+        ((other.address in exactly, ":" in address or other.family == socket.AF_INET), other)
+        for other in found
+        if other.takes(address)
+    ]
+    best = max((rank for rank, _ in ranked), default=None)
+    return [other for rank, other in ranked if rank == best]
 
 
 def owns_one_of(pids: Iterable[int], sockets: Iterable[Socket]) -> bool | None:
@@ -21,19 +65,48 @@ def owns_one_of(pids: Iterable[int], sockets: Iterable[Socket]) -> bool | None:
     """
     sockets = tuple(sockets)
     known = {found.pid for found in sockets if found.pid is not None}
-    links = {f"socket:[{found.inode}]" for found in sockets if found.inode}
-    unknown = bool(sockets) and not known and not links
+    inodes = {found.inode for found in sockets if found.inode}
+    pids = tuple(pids)
+    if not known.isdisjoint(pids):
+        return True
+    if not inodes:
+        return None if sockets and not known else False
+    return owns_inode(pids, inodes)
+
+
+def owns_inode(pids: Iterable[int], inodes: Iterable[int]) -> bool | None:
+    """Whether one of these processes has a socket of one of these numbers open; ``None`` where nobody can say."""
+    links = {f"socket:[{inode}]" for inode in inodes}
+    unknown = False
     for pid in pids:
-        if pid in known:
-            return True
-        if not links:
-            continue
         try:
             if any(link in links for link in _links(pid)):
                 return True
         except PermissionError:
             unknown = True
     return None if unknown else False
+
+
+class UnixListener(NamedTuple):
+    """A unix socket that listens: the path it was bound to, as its server wrote it, and its number in the kernel."""
+
+    path: str
+    inode: int
+
+
+def unix_listeners() -> list[UnixListener]:
+    """All of them; nobody where the system does not list them."""
+    try:
+        with open("/proc/net/unix", "rb") as file:
+            rows = [line.split(maxsplit=7) for line in file.readlines()[1:]]
+    except OSError:
+        return []
+    # Number, references, protocol, flags, type, state, inode, path; the flag is __SO_ACCEPTCON.
+    return [
+        UnixListener(os.fsdecode(row[7].rstrip(b"\n")), int(row[6]))
+        for row in rows
+        if len(row) == 8 and int(row[3], 16) & 0x1_0000
+    ]
 
 
 def owners_of(sockets: Collection[Socket]) -> dict[Socket, list[int]]:
@@ -54,6 +127,11 @@ def owners_of(sockets: Collection[Socket]) -> dict[Socket, list[int]]:
         except PermissionError:
             continue  # another user's
     return {found: sorted(pids) for found, pids in owners.items()}
+
+
+def owners_of_inode(inode: int) -> list[int]:
+    """The processes that have the socket of this number open, as far as they may be asked."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and owns_inode([int(name)], [inode])]
 
 
 def _links(pid: int) -> Iterator[str]:

@@ -17,7 +17,7 @@ from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target
 from waitkit.ports.holders import describe_holders
 
-__all__ = ["reserved_port", "reserved_ports"]
+__all__ = ["ports_held", "reserved_port", "reserved_ports"]
 
 Family = Literal["any", "ipv4", "ipv6"]
 Protocols = Literal["tcp", "udp", "both"]
@@ -265,6 +265,12 @@ def _bind(port: int, kind: socket.SocketKind, family: Family) -> socket.socket:
     if family == "ipv4":
         return bind_at(Target(socket.AF_INET, "0.0.0.0"), port, reuse=False, kind=kind)
     return bind_at(Target(socket.AF_INET6, "::"), port, reuse=False, kind=kind, v6only=True)
+
+
+def ports_held() -> set[int]:
+    """The TCP ports that the reservations of this process keep now."""
+    open_ones = [holder for holder in tuple(_held) if holder.fileno() >= 0 and holder.type == socket.SOCK_STREAM]
+    return {int(holder.getsockname()[1]) for holder in open_ones}
 
 
 @on_fork_in_child

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from waitkit.ground.callables import kind_of
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
 from waitkit.ports.handover import socket_activation
@@ -52,12 +53,14 @@ def managed_process(
             ...
 
     The block begins when the process is ready, and is left when it is gone, with all that it has started, and the ports it
-    listened at are free. ``async with`` does the same without blocking the event loop. Both output streams are read all the
-    time, so the process never blocks on them, and their end is kept for errors. The process leads a session of its own. None
-    of its tree outlives us, however we end: a guardian kills it where we are killed.
+    listened at are free, see :meth:`ManagedProcess.stop`. ``async with`` does the same without blocking the event loop. Both
+    output streams are read all the time, so the process never blocks on them, and their end is kept for errors. The process
+    leads a session of its own. None of its tree outlives us, however we end: a guardian kills it where we are killed.
 
-    What answers at a port or unix socket of this machine makes a process ready only where the process itself, or one of its
-    descendants, listens there. Where the system does not tell who listens, whoever answers will do.
+    What answers at a port or unix socket of this machine, by whatever name or address, makes a process ready only where it is a
+    socket of the process itself, or of one of its descendants; one handed over by ``sockets=`` is. Where several addresses are
+    asked for, as with ``"localhost"``, nobody else may answer at any of them. Where the system does not tell who listens,
+    whoever answers will do.
 
     Args:
         target: the program and its arguments, or a Python callable for a process of its own; or, with *shell*, a text.
@@ -94,10 +97,10 @@ def managed_process(
         scaled(10 * SECOND) if ready_timeout is DEFAULT else to_optional_nanoseconds(ready_timeout, "ready_timeout")
     )
     grace = scaled(5 * SECOND) if stop_timeout is DEFAULT else to_nanoseconds(stop_timeout, "stop_timeout")
-    number = signal.Signals(stop_signal)
+    number = _signal(stop_signal)
     surroundings = check_surroundings(env, cwd, user, group, ulimits)
     of_callable = callable(target)
-    name, launch = (
+    name, arguments, launch = (
         _callable(target, args, start_method, surroundings, check_tee(tee), shell=shell, event=ready == "event")
         if callable(target)
         else _program(target, args, surroundings, check_tee(tee), sockets, shell=shell)
@@ -107,10 +110,18 @@ def managed_process(
     if restart is not None and type(restart).__name__ != "RestartPolicy":
         raise TypeError(f'restart={restart!r} is no policy: give RestartPolicy(when="on_failure", limit="5/min")')
     awaited = check_ready(ready, of_callable=of_callable)
-    return ManagedProcess(Plan(launch, name, awaited, patience, grace, number, restart))
+    forks = of_callable and start_method != "spawn"
+    return ManagedProcess(Plan(launch, name, awaited, patience, grace, number, restart, arguments, forks))
 
 
 Launch = Callable[[Mapping[str, str]], Child]
+
+
+def _signal(number: object) -> signal.Signals:
+    try:
+        return signal.Signals(number)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError(f"stop_signal={number!r} is no signal: give one such as signal.SIGTERM") from None
 
 
 def _callable(
@@ -122,18 +133,20 @@ def _callable(
     *,
     shell: bool,
     event: bool,
-) -> tuple[str, Launch]:
+) -> tuple[str, str, Launch]:
     if shell:
         raise TypeError("shell=True is for a command line, not for a Python callable")
     if start_method not in ("spawn", "forkserver", "fork"):
         raise ValueError(f"start_method={start_method!r} is none: give 'spawn', 'forkserver' or 'fork'")
     name = getattr(target, "__name__", type(target).__name__)
+    if (kind := kind_of(target)) != "plain":
+        raise TypeError(f"{name} is {'an' if kind[0] == 'a' else 'a'} {kind} function: give a plain one that runs it")
 
     def launch(additions: Mapping[str, str]) -> Child:
         sink = None if tee is None else Tee(name, tee)
         return CallableChild(target, args, start_method, surroundings, additions, sink, event=event)
 
-    return name, launch
+    return name, " ".join(str(one) for one in args if isinstance(one, int | str)), launch
 
 
 def _program(
@@ -144,7 +157,7 @@ def _program(
     sockets: Sequence[socket.socket],
     *,
     shell: bool,
-) -> tuple[str, Launch]:
+) -> tuple[str, str, Launch]:
     if args:
         raise TypeError(f"a program takes its arguments in its list, not after it: {args!r}")
     argv = _check_line(target) if shell else _check_argv(target)
@@ -156,7 +169,7 @@ def _program(
         sink = None if tee is None else Tee(name, tee)
         return ProgramChild(argv, surroundings, additions, sink, sockets=sockets)
 
-    return name, launch
+    return name, " ".join(argv), launch
 
 
 def _check_line(target: object) -> list[str]:

@@ -88,9 +88,7 @@ class _OurStreams(_Streams):
 
     def __init__(self) -> None:
         super().__init__()
-        pipes, self.theirs = self.theirs, []
-        for fd in pipes:
-            os.close(fd)
+        self.close_theirs()
         for number in (1, 2):
             try:
                 self.theirs.append(os.dup(number))
@@ -133,6 +131,7 @@ class ProgramChild:
                 argv, options = start.argv, options | start.options
             else:
                 options["env"] = environment_of_program(surroundings.env, additions, defaults)
+            guarded.pipes = streams.ours
             with guarded:
                 self._process = subprocess.Popen(
                     argv,

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+from collections.abc import Sequence
 from typing import Final, Self
 
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
-from waitkit.processes import tree
+from waitkit.processes import lending, tree
+from waitkit.processes.lending import Loan
 
 __all__ = ["Guarded", "announce_self", "descriptors_of_guardian", "pipe_for_child"]
 
@@ -96,7 +97,7 @@ class _Guardian:
             raise
         finally:
             os.close(reader)
-        tree.mark_guardian(self._pid)
+        lending.mark_guardian(self._pid)
         self._writer = writer
         for line in lines[_FIT_INTO_A_PIPE:]:
             os.write(writer, line)
@@ -144,62 +145,14 @@ def _reset() -> None:
     inherited.inherit()
 
 
-class _Marking:
-    """Our own mark, while we lend it to a child that is being started.
-
-    A limit belongs to the whole process, so what another thread starts in this moment gets the mark as well: it is taken off
-    again. ``_lock`` lets one thread at a time do this; it is held over the start of a program.
-    """
-
-    def __init__(self) -> None:
-        self._lock = ForkSafeLock()
-        self.before: int | None = None
-
-    def begin(self, mark: int) -> None:
-        self._lock.__enter__()
-        self.before = tree.mark(0, mark)
-
-    def end(self) -> None:
-        self.put_back()
-        self._lock.release()
-
-    def put_back(self) -> None:
-        before, self.before = self.before, None
-        if before is not None:
-            tree.mark(0, before)
-
-
-_marking = _Marking()
-
-
-@on_fork_in_child
-def _take_off() -> None:
-    _marking.put_back()
-
-
-def _take_off_strays(mark: int, root: int) -> None:
-    """Take a mark off those that other threads of ours have started while we lent it."""
-    if all(
-        thread is threading.current_thread() or thread.name.startswith("waitkit-") for thread in threading.enumerate()
-    ):
-        return
-    own = tree.mark_of(0) or -1
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/children") as file:
-                pids = [int(pid) for pid in file.read().split()]
-        except OSError:  # the thread has ended; or a kernel without this list
-            continue
-        for pid in pids:
-            if pid != root and tree.mark_of(pid) == mark:
-                tree.mark(pid, own)
-
-
 class Guarded:
     """A tree in the guardian's care, from before its root is started until it is gone."""
 
     def __init__(self) -> None:
-        self.root = tree.Root(tree.new_mark())
+        self.root = tree.Root(lending.new_mark())
+        #: descriptors of pipes that nobody but the root is given
+        self.pipes: Sequence[int] = ()
+        self._loan = Loan(self.root.mark)
         _guardian.tell(self.root.mark, b"+%d\n" % self.root.mark)
 
     @property
@@ -209,23 +162,22 @@ class Guarded:
 
     def __enter__(self) -> Self:
         """What is started in this block carries the mark from its first instruction on."""
-        _marking.begin(self.root.mark)
+        self._loan.begin()
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        _marking.end()
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._loan.end()
+        if kind is not None:  # there is no root, and so nobody to be found but strangers
+            self._loan.take_back_from_strangers(self.root, ())
 
     def started(self, pid: int) -> None:
         """Its root has been started."""
-        _take_off_strays(self.root.mark, pid)
         self.root.pid = pid
-        # Where it carries the mark, that identifies it. To ask for more would wait for its exec, which takes a while.
-        self.root.marked = tree.mark_of(pid) == self.root.mark
-        if self.root.marked:
-            return  # the guardian knows the mark
-        if tree.mark(pid, self.root.mark) is None:
+        self._loan.take_back_from_strangers(self.root, self.pipes)
+        if tree.mark_of(pid) != self.root.mark and lending.mark(pid, self.root.mark) is None:
             facts = tree.facts_of(pid)
             self.root.start = 0 if facts is None else facts.start
+        # Where it carries the mark, that identifies it. To ask for more would wait for its exec, which takes a while.
         _guardian.tell(self.root.mark, _line(self.root))
 
     def gone(self) -> None:
@@ -247,7 +199,7 @@ def announce_self(fd: int, mark: int) -> None:
     """In a child: tell the guardian who we are, so that it knows us also where our parent is killed before it could."""
     facts = tree.facts_of(os.getpid())
     root = tree.Root(mark, os.getpid(), 0 if facts is None else facts.start)
-    tree.mark(0, mark)
+    lending.mark(0, mark)
     try:
         os.write(fd, _line(root))
     except BrokenPipeError:

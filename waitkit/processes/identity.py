@@ -18,6 +18,10 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 _YOUNG = 0.5
 _FEW = 100
 
+_HAS_PROC = os.path.isdir("/proc/self")
+#: those whose tree is not gone, by pid
+_identities: dict[int, Identity] = {}
+
 
 class Identity:
     """Just this process and its tree, whoever may get its number later."""
@@ -37,6 +41,12 @@ class Identity:
             except OSError:  # an old kernel, or somebody has reaped it already
                 pass
         guarded.started(pid)
+        _identities[pid] = self
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """That of a process of ours, while its tree is not gone."""
+        return _identities.get(pid)
 
     def send(self, number: int) -> None:
         """Send it a signal; nothing happens where it has just ended."""
@@ -55,14 +65,31 @@ class Identity:
 
     def _candidates(self) -> list[int] | None:
         """Who can be a descendant of a young process: those who got their number after it. ``None``: anybody."""
-        if time.monotonic() - self._born > _YOUNG:
-            return None
-        last = tree.last_pid()
-        return list(range(self.pid + 1, last + 1)) if self.pid <= last <= self.pid + _FEW else None
+        if time.monotonic() - self._born <= _YOUNG:
+            last = tree.last_pid()
+            if self.pid <= last <= self.pid + _FEW:
+                return list(range(self.pid + 1, last + 1))
+        self._note_start()
+        return None
+
+    def _note_start(self) -> None:
+        """Know the root by its start from now on: it may have lost its mark, and its number may become another's."""
+        root = self.guarded.root
+        with self._lock:
+            if root.start or self._pidfd is None:
+                return
+            facts = tree.facts_of(self.pid)
+            try:
+                signal.pidfd_send_signal(self._pidfd, 0)
+            except ProcessLookupError:  # it was reaped, so this may be somebody else
+                return
+            except PermissionError:  # it became another user's
+                pass
+            root.start = 0 if facts is None else facts.start
 
     def kill_tree(self) -> dict[int, tree.Facts]:
         """Kill it and all of its tree. Returns whom; they may take a moment to be gone."""
-        if not os.path.isdir("/proc/self"):
+        if not _HAS_PROC:
             self.send(KILL)
             _kill_session(self.pid)
             return {}
@@ -71,6 +98,8 @@ class Identity:
     def close(self) -> None:
         """Its tree is gone."""
         self.guarded.gone()
+        if _identities.get(self.pid) is self:
+            del _identities[self.pid]
         with self._lock:
             if self._pidfd is not None:
                 os.close(self._pidfd)

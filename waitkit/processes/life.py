@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from waitkit.conditions.condition import Condition, any_of
-from waitkit.conditions.descriptors import DescriptorWatch
+from waitkit.conditions.condition import Condition
 from waitkit.conditions.processes import ProcessExit, ProcessExited
 from waitkit.engine.clock import now
 from waitkit.engine.descriptors import CannotStart, watch_descriptor
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.ground.settings import scaled
+from waitkit.ports.owners import owns_one_of
+from waitkit.ports.sockets import Socket, listeners
 from waitkit.processes.children import CallableChild, Child
-from waitkit.processes.listeners import Listener, ListenersGone, listeners_of
+from waitkit.processes.gone import AllGone, EndedUnless
+from waitkit.processes.in_use import lingering, ports_in, reserved_here, says_in_use, why_in_use
+from waitkit.processes.listeners import Listener, ListenersGone, listeners_of, sockets_of
 from waitkit.processes.notifications import Notifications
 from waitkit.processes.output import Output
 from waitkit.processes.readiness import Ready, ReadyWhen, wants_notifications
 from waitkit.processes.signals_held import SignalsHeld
-from waitkit.processes.tree import Facts, facts_of
+from waitkit.processes.tree import facts_of, mark_of
 from waitkit.waits.drivers import Flow, drive
 from waitkit.waits.scopes import outside_scopes
 from waitkit.waits.wait import Wait
-from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
 if TYPE_CHECKING:
     from waitkit.processes.restarting import RestartPolicy
@@ -49,6 +51,10 @@ class Plan(NamedTuple):
     stop_timeout: int
     stop_signal: int
     restart: RestartPolicy | None
+    #: its arguments, in which a port may be named
+    arguments: str = ""
+    #: it is a fork of this process or of a server of forks, and at first has all sockets open that its parent has
+    forks: bool = False
 
 
 class Life:
@@ -60,7 +66,9 @@ class Life:
         self.ready_after: float | None = None
         #: nothing is left of it
         self.over = False
-        self._listeners: tuple[Listener, ...] = ()
+        self._ports: set[int] = set()
+        #: what is to be free when it is gone, by inode
+        self._serves: dict[int, Listener] = {}
         self._notifications = Notifications() if wants_notifications(plan.ready) else None
         try:
             additions = {} if self._notifications is None else {"NOTIFY_SOCKET": self._notifications.address}
@@ -70,6 +78,8 @@ class Life:
                 self._notifications.close()
             raise
         self.pid = self.child.identity.pid
+        #: the sockets that it has from its parent, and which go on when it is gone
+        self._lent = self.child.handed_over | (_sockets_of_parent(self.pid) if plan.forks else set())
         self.name = f"{plan.name} (pid {self.pid})"
 
     # What conditions of readiness ask of their subject.
@@ -82,6 +92,12 @@ class Life:
 
     def notifications(self) -> Notifications | None:
         return self._notifications
+
+    def is_to_use(self, port: int) -> None:
+        self._ports.add(port)
+
+    def listens_at(self, found: Socket) -> None:
+        self._is_to_free([Listener(found.inode, found.port)])
 
     @property
     def exited(self) -> Condition[ProcessExit]:
@@ -96,19 +112,61 @@ class Life:
         """Wait until it is ready; its own end, and *unless*, end that."""
         if self._notifications is not None:
             self._notifications.listen(self._belongs)
-        ready = self.child.ready_signalled if self.plan.ready == "event" else resolve()
-        if ready is not None:
-            ended: Condition[Any] = ProcessExited(self.child.process).described("its exit")
-            against = ended if unless is None else any_of(ended, unless)
-            yield Wait(Ready(ready, self.name, self, self._facts), self.plan.ready_timeout, unless=against)
+        wait = None
+        try:
+            ready = self.child.ready_signalled if self.plan.ready == "event" else resolve()
+            if ready is not None:
+                ended: Condition[Any] = ProcessExited(self.child.process).described("its exit")
+                against = ended if unless is None else EndedUnless(ended, unless)
+                wait = Wait(Ready(ready, self.name, self, self._facts), self.plan.ready_timeout, unless=against)
+        finally:
+            self.child.output.forget_what_is_old()  # who searches all of it has begun
+        if wait is not None:
+            yield wait
         self.ready_after = (now() - self.began) / SECOND
+        # Once it has died nobody knows any more what it listened at, and that is to be free then.
         if self.plan.restart is not None:
-            # Once it has died nobody knows any more what it listened at, and the next one is to find that free.
-            self._listeners = self._own_listeners()
+            self._is_to_free(listeners_of(self._members_now(), without=self._lent))
+        elif wait is not None:
+            self._look_at_reserved_ports()
+
+    def _look_at_reserved_ports(self) -> None:
+        for port in reserved_here():
+            try:
+                found = listeners(port)
+            except OSError:
+                continue
+            for one in found:
+                if owns_one_of([self.pid], [one]):
+                    self.listens_at(one)
+
+    def _is_to_free(self, found: Iterable[Listener]) -> None:
+        self._serves.update((one.inode, one) for one in found if one.inode and one.inode not in self._lent)
 
     def _belongs(self, pid: int) -> bool:
-        """Whether what a process notified counts. One that has ended cannot be asked: it knew a name that only the tree knows."""
-        return pid == self.pid or pid in self.pids(all_of_tree=True) or facts_of(pid) is None
+        """Whether what a process notified counts. One that is gone cannot be asked: it knew a name that only the tree knows."""
+        members = [self.pid, *self.pids(all_of_tree=True)]
+        if pid in members:
+            return True
+        facts = facts_of(pid)
+        if facts is None:
+            return True
+        # A zombie is no member any more, but the system still tells its mark, its session and its parent.
+        return not facts.living and (
+            mark_of(pid) == self.child.identity.guarded.root.mark
+            or facts.session == self.pid
+            or facts.parent in members
+        )
+
+    def lingering(self) -> dict[int, Nanoseconds]:
+        """Where it has found its port in use by the remains of connections alone: for how long yet."""
+        return lingering(self._ports_named()) if self._found_in_use() else {}
+
+    def _found_in_use(self) -> bool:
+        return says_in_use(self.child.output.stdout) or says_in_use(self.child.output.stderr)
+
+    def _ports_named(self) -> list[int]:
+        return sorted(self._ports.union(ports_in(self.plan.arguments)))
 
     def _facts(self) -> Sequence[str]:
         facts = [] if self._notifications is None else self._notifications.facts()
@@ -119,6 +177,8 @@ class Life:
                 "spawned child imports that module"
             )
             return facts
+        if self._found_in_use():
+            facts += why_in_use(self._ports_named())
         return [*facts, self.child.output.tail() or "it wrote nothing"]
 
     def ending(self, interrupt: BaseException | None = None) -> Flow[int | None]:
@@ -140,16 +200,12 @@ class Life:
 
     def _asking(self) -> Flow[None]:
         if self.child.exit_code() is None:
-            self._listeners = self._own_listeners()
+            self._is_to_free(listeners_of(self._members_now(), without=self._lent))
             self.child.identity.send(self.plan.stop_signal)
             try:
                 yield beyond_scopes(self.exited, self.plan.stop_timeout)
             except WaitTimeout:
                 pass
-
-    def _own_listeners(self) -> tuple[Listener, ...]:
-        given = self.child.handed_over
-        return tuple(one for one in listeners_of(self._members_now()) if one.inode not in given)
 
     def _members_now(self) -> Sequence[int]:
         return [self.pid, *self.child.identity.members()]
@@ -168,10 +224,10 @@ class Life:
                 with SignalsHeld():
                     killed = self.child.identity.kill_tree()
                 if killed or self.child.exit_code() is None:
-                    yield beyond_scopes(_AllGone(self.exited, killed), scaled(_PATIENCE))
+                    yield beyond_scopes(AllGone(self.exited, killed), scaled(_PATIENCE))
                 self._release()
-                if self._listeners:
-                    yield beyond_scopes(ListenersGone(self._listeners, self.name), scaled(_PATIENCE // 2))
+                if self._serves:
+                    yield beyond_scopes(ListenersGone([*self._serves.values()], self.name), scaled(_PATIENCE // 2))
                 break
             except GeneratorExit:
                 self._end_at_once()
@@ -220,86 +276,12 @@ class Life:
             self._notifications.close()
 
 
-def beyond_scopes(condition: Condition[Any], timeout: int | None) -> Wait:
+def _sockets_of_parent(pid: int) -> set[int]:
+    facts = facts_of(pid)
+    return sockets_of(os.getpid() if facts is None else facts.parent)
+
+
+def beyond_scopes(condition: Condition[Any], timeout: int | None, *, explained: bool = True) -> Wait:
     """A wait of cleaning up: scopes around do not cut it short."""
     with outside_scopes():
-        return Wait(condition, timeout)
-
-
-class _AllGone(Condition[bool]):
-    """The process has ended, and so have all that were killed with it."""
-
-    def __init__(self, exited: Condition[ProcessExit], killed: Mapping[int, Facts]) -> None:
-        self._exited = exited
-        self._killed = killed
-
-    @property
-    def what(self) -> str:
-        return f"{self._exited.what}, with all of its tree"
-
-    def watch(self, context: Context) -> Watch:
-        return _AllGoneWatch(self._exited.watch(context), self._killed, context)
-
-
-class _AllGoneWatch(DescriptorWatch):
-    """Listens to the main process; when that is gone, to one of the others after the other. They have all been killed."""
-
-    __slots__ = ("_left", "_main", "_pidfd")
-
-    def __init__(self, main: Watch, killed: Mapping[int, Facts], context: Context) -> None:
-        super().__init__(context)
-        self._main = main
-        self._left = dict(killed)
-        self._pidfd: int | None = None
-
-    def arm(self, wake: Callable[[], None]) -> None:
-        super().arm(wake)
-        self._main.arm(wake)
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        main = self._main.look(now)
-        if not main.holds:
-            return main
-        while self._left:
-            pid, facts = next(iter(self._left.items()))
-            if _is_gone(pid, facts):
-                self._stop_listening()
-                del self._left[pid]
-            elif self._wake is not None and self._pidfd is None and hasattr(os, "pidfd_open"):
-                try:
-                    self._pidfd = os.pidfd_open(pid)
-                except OSError:
-                    return Verdict(False, None, self._context.next_look(now))
-            elif self._pidfd is not None and self.listen(self._pidfd):
-                return NOT_YET if not _is_gone(pid, facts) else Verdict(False, None, now)
-            else:
-                return Verdict(False, None, self._context.next_look(now))
-        return Verdict(True, True)
-
-    def _stop_listening(self) -> None:
-        super().close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
-
-    def close(self) -> None:
-        self._main.close()
-        self._stop_listening()
-
-    def seen(self) -> str:
-        return f"still there: {', '.join(map(str, self._left))}" if self._left else self._main.seen()
-
-
-def _is_gone(pid: int, facts: Facts) -> bool:
-    """Whether a killed process is gone. One that came to be our child, because we are an init, is reaped."""
-    found = facts_of(pid)
-    if found is None or found.start != facts.start:
-        return True
-    if found.living:
-        return False
-    if found.parent == os.getpid() and facts.parent != os.getpid():
-        try:
-            os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
-    return True
+        return Wait(condition, timeout, explained=explained)

@@ -1,58 +1,117 @@
-"""The ports a tree of processes listens at, and that they are free again once it is gone."""
+"""The ports and unix sockets a tree of processes serves, and that they are free again once it is gone."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, Literal, NamedTuple
 
 from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import Nanoseconds
 from waitkit.ports import sock_diag
-from waitkit.ports.holders import who_holds
+from waitkit.ports.holders import describe_holders
+from waitkit.ports.owners import owners_of_inode, unix_listeners
 from waitkit.ports.sockets import listeners
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["Listener", "ListenersGone", "listeners_of"]
+__all__ = ["Listener", "ListenersGone", "listeners_of", "sockets_of"]
+
+#: UDP has no listening: in this state of TCP is listed what is bound, and connected to nobody.
+_BOUND_TO_NOBODY: Final = 1 << 7
 
 
 class Listener(NamedTuple):
-    """A TCP socket that listens. The inode is its identity."""
+    """A socket that clients come to: at a TCP port where it listens, at a UDP port, or at the path of a unix socket.
 
-    port: int
+    The inode is its identity.
+    """
+
     inode: int
+    place: int | str
+    kind: Literal["tcp", "udp", "unix"] = "tcp"
+
+    def __str__(self) -> str:
+        return (
+            f"unix socket {self.place}"
+            if self.kind == "unix"
+            else f"port {self.place}{' (udp)' * (self.kind == 'udp')}"
+        )
+
+    def is_there(self) -> bool:
+        """Whether it still takes clients."""
+        if isinstance(self.place, str):
+            return any(found.inode == self.inode for found in unix_listeners())
+        try:
+            return any(
+                found.inode == self.inode for found in listeners(self.place, "udp" if self.kind == "udp" else "tcp")
+            )
+        except OSError:
+            return False
+
+    def holders(self) -> list[str]:
+        """A line for each of the first few who have it, or its port."""
+        if isinstance(self.place, str):
+            return [f"{self} is held by pid {pid}" for pid in owners_of_inode(self.inode)[:3]]
+        return describe_holders(self.place, "udp" if self.kind == "udp" else "tcp")
 
 
-def listeners_of(pids: Iterable[int]) -> tuple[Listener, ...]:
-    """The TCP sockets that listen and that one of these processes has open, as far as the system tells."""
-    inodes = {inode for pid in pids for inode in _sockets(pid)}
-    if not inodes:
-        return ()
+def listeners_of(pids: Iterable[int], *, without: Collection[int] = ()) -> tuple[Listener, ...]:
+    """The sockets of these processes that clients come to, as far as the system tells.
+
+    Args:
+        pids: the processes.
+        without: inodes of sockets that do not count.
+    """
+    inodes = {inode for pid in pids for inode in sockets_of(pid)}.difference(without)
+    found: list[Listener] = []
+    # What is left after the question for TCP are mostly connections. Many processes have none, and cost nothing more.
+    for question in (_of_tcp, _of_udp, _of_unix):
+        if inodes:
+            found += [one for one in question() if one.inode in inodes]
+            inodes.difference_update(one.inode for one in found)
+    return tuple(found)
+
+
+def _of_tcp() -> list[Listener]:
+    return [Listener(row.inode, row.local_port) for row in _dump(socket.IPPROTO_TCP, sock_diag.LISTENING)]
+
+
+def _of_udp() -> list[Listener]:
+    return [Listener(row.inode, row.local_port, "udp") for row in _dump(socket.IPPROTO_UDP, _BOUND_TO_NOBODY)]
+
+
+def _of_unix() -> list[Listener]:
+    return [Listener(one.inode, one.path, "unix") for one in unix_listeners()]
+
+
+def _dump(protocol: int, states: int) -> list[sock_diag.Row]:
     try:
-        rows = sock_diag.dump(socket.IPPROTO_TCP, sock_diag.LISTENING, None)
+        return sock_diag.dump(protocol, states, None)
     except OSError:
-        return ()
-    return tuple(Listener(row.local_port, row.inode) for row in rows if row.inode in inodes)
+        return []
 
 
-def _sockets(pid: int) -> Iterable[int]:
+def sockets_of(pid: int) -> set[int]:
+    """The inodes of the sockets that a process has open; none where it is gone, or another user's."""
     folder = f"/proc/{pid}/fd"
+    inodes: set[int] = set()
     try:
         numbers = os.listdir(folder)
-    except OSError:  # gone, or another user's
-        return
+    except OSError:
+        return inodes
     for number in numbers:
         try:
             link = os.readlink(f"{folder}/{number}")
         except OSError:
             continue
         if link.startswith("socket:["):
-            yield int(link[8:-1])
+            inodes.add(int(link[8:-1]))
+    return inodes
 
 
 class ListenersGone(Condition[bool]):
-    """Holds when none of these sockets listens any more: a server like theirs can have their ports."""
+    """Holds when none of these sockets takes clients any more: a server like theirs can have their places."""
 
     def __init__(self, sockets: Sequence[Listener], whose: str) -> None:
         self._sockets = sockets
@@ -60,8 +119,7 @@ class ListenersGone(Condition[bool]):
 
     @property
     def what(self) -> str:
-        ports = sorted({one.port for one in self._sockets})
-        return f"port{'s' if len(ports) > 1 else ''} {', '.join(map(str, ports))} of {self._whose} to be given up"
+        return f"{_named(self._sockets)} of {self._whose} to be given up"
 
     def watch(self, context: Context) -> Watch:
         return _GoneWatch(self._sockets, context)
@@ -73,23 +131,20 @@ class _GoneWatch(Watch):
     def __init__(self, sockets: Sequence[Listener], context: Context) -> None:
         self._sockets = sockets
         self._context = context
-        self._left: list[int] = []
+        self._left: list[Listener] = []
 
     def look(self, now: Nanoseconds) -> Verdict:
-        self._left = sorted({one.port for one in self._sockets if _listens(one)})
+        self._left = [one for one in self._sockets if one.is_there()]
         if not self._left:
             return Verdict(True, True)
         return Verdict(False, None, self._context.next_look(now))
 
     def seen(self) -> str:
-        return f"still listened at: {', '.join(map(str, self._left))}" if self._left else ""
+        return f"clients are still taken at: {_named(self._left)}" if self._left else ""
 
     def explain(self) -> Sequence[str]:
-        return [f"port {port} is held by {holder}" for port in self._left for holder in who_holds(port)[:3]]
+        return list(dict.fromkeys(note for one in self._left for note in one.holders()))
 
 
-def _listens(one: Listener) -> bool:
-    try:
-        return any(found.inode == one.inode for found in listeners(one.port))
-    except OSError:
-        return False
+def _named(sockets: Sequence[Listener]) -> str:
+    return ", ".join(sorted(set(map(str, sockets))))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import warnings
-import weakref
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,8 +15,10 @@ from waitkit.conditions.processes import ProcessExit
 from waitkit.ground.callers import calling_line
 from waitkit.ground.durations import Duration
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
+from waitkit.processes.at_exit import is_running, not_running, running
 from waitkit.processes.life import Life, Plan
 from waitkit.processes.matching import writing
+from waitkit.processes.notifications import Stopping
 from waitkit.processes.output import Output, StreamName
 from waitkit.processes.readiness import resolve
 from waitkit.processes.signals_held import SignalsHeld
@@ -78,6 +78,26 @@ class ManagedProcess:
         return self._started().status
 
     @property
+    def stopping(self) -> Condition[bool]:
+        """The condition that it has said that it is about to end: ``STOPPING=1``. It goes on holding when it has ended.
+
+        ``RuntimeError`` where it is not listened to: ``ready=`` has to ask for it, by ``"notify"`` or :func:`ready_notified`.
+        """
+        life = self._started()
+        notifications = life.notifications()
+        if notifications is None:
+            raise RuntimeError(
+                f'{self} is not listened to: give ready="notify", or ready_notified() with other conditions'
+            )
+        return Stopping(notifications, life.name)
+
+    @property
+    def errno(self) -> int | None:
+        """The number of the system's error that it named as the cause of its end, by ``ERRNO=``; ``None`` where it named none."""
+        notifications = self._started().notifications()
+        return None if notifications is None else notifications.errno
+
+    @property
     def restarts(self) -> Value[int]:
         """How often it was started again since :meth:`start`, because it had died: a value to be waited for."""
         return self._restarts
@@ -112,7 +132,8 @@ class ManagedProcess:
     ) -> re.Match[str]:
         """Wait until what it has written matches a regular expression.
 
-        The wait is woken when the process has written. What was written before counts, as far as it is kept.
+        The wait is woken when the process has written. What was written before counts, as far as it is kept: the last 256 KiB;
+        what comes from now on is searched in full.
 
         Args:
             pattern: a regular expression, searched for anywhere, across lines too.
@@ -156,16 +177,23 @@ class ManagedProcess:
     def stop(self) -> int | None:
         """End it, and return when it is gone: the stop signal, then, after ``stop_timeout``, ``SIGKILL``.
 
-        Whatever it has started is killed with it, where it went to other groups, sessions or parents too. What it listened
-        at is free when this returns. Scopes around do not cut this short; an interrupt does not either, it only takes away
-        the grace. Stopping again, or before the start, does nothing.
+        Whatever it has started is killed with it, where it went to other groups, sessions or parents too. Scopes around do not
+        cut this short; an interrupt does not either, it only takes away the grace. Stopping again, or before the start, does
+        nothing.
+
+        What it served is free when this returns: none of the TCP ports, UDP ports and unix sockets at which the tree took clients
+        when it was asked to end does so any more; of a process that ended by itself that is known of the ports that its
+        readiness was judged by, and of reserved ones. So a server that sets ``SO_REUSEADDR`` each time, as nearly all do, can
+        bind them at once. One that does not can be kept from that for a minute more, by what is left of connections
+        (``TIME_WAIT``): :func:`port_free` with ``reuse_address=False`` waits for it. The file of a unix socket stays, where the
+        server left it.
 
         Returns:
             Its exit code, or minus the signal that ended it; ``None`` where it was never started.
 
         Raises:
             WaitTimeout: some of it is still there 10 s after ``SIGKILL``, as a process in an uninterruptible call can be; or
-                a process that is none of its own holds a socket it listened at, and is named.
+                a process that is none of its own has a socket that it served, and is named.
         """
         return drive(self._stopping())
 
@@ -217,7 +245,7 @@ class ManagedProcess:
             assert self._life is not None
             yield from self._life.becoming_ready(lambda: resolve(self._plan.ready, self), unless)
         except GeneratorExit:
-            if self._life is not None and self in _running:
+            if self._life is not None and is_running(self):
                 drive(self._ending())
             raise
         except BaseException:
@@ -227,12 +255,9 @@ class ManagedProcess:
     def _launch(self) -> None:
         self._owner = os.getpid()
         if self._life is not None and self._life.over:
-            _running.discard(self)
+            not_running(self)
         self._life = Life(self._plan)
-        _running.add(self)
-        # multiprocessing joins its children at exit: be before it.
-        atexit.unregister(_kill_at_exit)
-        atexit.register(_kill_at_exit)
+        running(self)
 
     def _stopping(self) -> Flow[int | None]:
         supervision, self._supervision = self._supervision, None
@@ -255,7 +280,7 @@ class ManagedProcess:
             code = yield from life.ending(interrupt)
         finally:
             if life.over:
-                _running.discard(self)
+                not_running(self)
         return code
 
     def _restarting(self) -> Flow[None]:
@@ -299,15 +324,3 @@ class ManagedProcess:
 
 
 ManagedProcess.__module__ = "waitkit"
-
-_running: weakref.WeakSet[ManagedProcess] = weakref.WeakSet()
-
-
-def _kill_at_exit() -> None:
-    """A block still open when the interpreter ends (in a generator, in a daemon thread) leaves no process behind."""
-    for process in list(_running):
-        if process._supervision is not None:
-            process._supervision.withdraw()
-        life = process._life
-        if life is not None and process._owner == os.getpid() and not life.over:
-            life.kill()

@@ -11,9 +11,9 @@ from waitkit.engine.signals import Wake
 from waitkit.ground.callers import Caller
 from waitkit.ground.durations import Duration, Nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
-from waitkit.processes.output import Stream, StreamName
+from waitkit.processes.output import Output, Search, StreamName
 from waitkit.processes.readiness import About
-from waitkit.processes.subjects import Subject, subject_of
+from waitkit.processes.subjects import subject_of
 from waitkit.waits.drivers import Flow
 from waitkit.waits.wait import Wait
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
@@ -34,51 +34,39 @@ class _OutputMatches(Condition["re.Match[str]"]):
         return f"its {self._stream or 'output'} to match {self._pattern.pattern!r}"
 
     def watch(self, context: Context) -> Watch:
-        return _OutputWatch(
-            self._pattern, self._stream, subject_of(context, f"output_matches({self._pattern.pattern!r})")
-        )
+        subject = subject_of(context, f"output_matches({self._pattern.pattern!r})")
+        return _OutputWatch(self._pattern, self._stream, subject.output())
 
 
 class _OutputWatch(Watch):
-    __slots__ = ("_name", "_pattern", "_sizes", "_streams_found", "_subject", "_tokens")
+    """Its searches begin when it is made, so that nothing a process writes is lost before its first look."""
+
+    __slots__ = ("_name", "_searches")
     outside = True
 
-    def __init__(self, pattern: re.Pattern[str], name: StreamName | None, subject: Subject) -> None:
-        self._pattern = pattern
-        self._name = name
-        self._subject = subject
-        self._streams_found: tuple[Stream, ...] | None = None
-        self._sizes: dict[str, int] = {}
-        self._tokens: list[tuple[Stream, object]] = []
-
-    def _streams(self) -> tuple[Stream, ...]:
-        if self._streams_found is None:
-            self._streams_found = self._subject.output().streams(self._name)
-        return self._streams_found
+    def __init__(self, pattern: re.Pattern[str], name: StreamName | None, output: Output | None) -> None:
+        self._searches = [] if output is None else [(stream, Search(pattern)) for stream in output.streams(name)]
+        for stream, search in self._searches:
+            stream.begin_search(search)
 
     def arm(self, wake: Wake) -> None:
-        self._tokens = [(stream, stream.changed.subscribe(wake)) for stream in self._streams()]
+        for stream, _ in self._searches:
+            stream.changed.subscribe(wake, self)
 
     def look(self, now: Nanoseconds) -> Verdict:
-        for stream in self._streams():
-            text, size = stream.snapshot()
-            if self._sizes.get(stream.name) == size:
-                continue  # what was searched already; a pattern that fits nothing is not tried at every wake-up
-            found = self._pattern.search(text)
+        for stream, search in self._searches:
+            found = stream.found_by(search)
             if found is not None:
                 return Verdict(True, found)
-            self._sizes[stream.name] = size
         return NOT_YET
 
     def close(self) -> None:
-        for stream, token in self._tokens:
-            stream.changed.unsubscribe(token)
-        self._tokens = []
+        for stream, search in self._searches:
+            stream.changed.unsubscribe(self)
+            stream.end_search(search)
 
     def seen(self) -> str:
-        if self._streams_found is None:
-            return ""
-        last = [(stream.name, lines[-1]) for stream in self._streams_found if (lines := stream.text().split("\n")[:-1])]
+        last = [(stream.name, lines[-1]) for stream, _ in self._searches if (lines := stream.text().split("\n")[:-1])]
         return (
             "; ".join(f"the last line of its {name} is {describe_value(line)}" for name, line in last) or "no line yet"
         )
@@ -88,9 +76,10 @@ def output_matches(pattern: str | re.Pattern[str], stream: StreamName | None = N
     """Holds when what a process has written matches a regular expression; its value is the ``re.Match``.
 
     For ``ready=`` of :func:`waitkit.managed_process` alone, which knows the process. The wait is woken when the process has
-    written, never polling. The text is searched as a whole, so a match may lie across lines and reads, and may be as old as
-    what is kept: the last 256 KiB of each stream. Programs that write to a pipe often hold back their output until some
-    KiB have gathered; Python ones that are started by waitkit do not.
+    written, never polling. All that the process writes from its start on is searched, however much it is and however fast it
+    comes, and what was found stays found: other conditions may take their time. A match may lie across lines and reads, and
+    be up to 256 KiB long; ``^`` is the beginning of a stream, or with ``re.MULTILINE`` that of a line. Programs that write to a
+    pipe often hold back their output until some KiB have gathered; Python ones that are started by waitkit do not.
 
     Args:
         pattern: a regular expression, searched for anywhere: ``"Ready to accept"``.

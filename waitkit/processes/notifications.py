@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.descriptors import DescriptorSubscription, watch_descriptor
@@ -16,7 +16,7 @@ from waitkit.ground.durations import Nanoseconds
 from waitkit.processes.subjects import subject_of
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
-__all__ = ["Notifications", "ready_notified"]
+__all__ = ["Notifications", "Stopping", "ready_notified"]
 
 _CREDENTIALS: Final = struct.Struct("=iII")
 _LONGEST: Final = 65_536
@@ -146,33 +146,46 @@ class _ReadyNotified(Condition[bool]):
         return "its READY=1 by sd_notify"
 
     def watch(self, context: Context) -> Watch:
-        return _ReadyNotifiedWatch(subject_of(context, "ready_notified()").notifications())
+        return _NotifiedWatch(subject_of(context, "ready_notified()").notifications(), "ready")
 
 
-class _ReadyNotifiedWatch(Watch):
-    __slots__ = ("_notifications", "_token")
+class Stopping(Condition[bool]):
+    """A process that has said ``STOPPING=1``."""
+
+    def __init__(self, notifications: Notifications, name: str) -> None:
+        self._notifications = notifications
+        self._name = name
+
+    @property
+    def what(self) -> str:
+        return f"{self._name} to say that it is stopping"
+
+    def watch(self, context: Context) -> Watch:
+        return _NotifiedWatch(self._notifications, "stopping")
+
+
+class _NotifiedWatch(Watch):
+    __slots__ = ("_notifications", "_word")
     outside = True
 
-    def __init__(self, notifications: Notifications | None) -> None:
+    def __init__(self, notifications: Notifications | None, word: Literal["ready", "stopping"]) -> None:
         self._notifications = notifications
-        self._token: object = None
+        self._word = word
 
     def arm(self, wake: Wake) -> None:
         if self._notifications is not None:
-            self._token = self._notifications.changed.subscribe(wake)
+            self._notifications.changed.subscribe(wake, self)
 
     def look(self, now: Nanoseconds) -> Verdict:
-        return Verdict(True, True) if self._notifications is not None and self._notifications.ready else NOT_YET
+        said = self._notifications is not None and getattr(self._notifications, self._word)
+        return Verdict(True, True) if said else NOT_YET
 
     def close(self) -> None:
         if self._notifications is not None:
-            self._notifications.changed.unsubscribe(self._token)
+            self._notifications.changed.unsubscribe(self)
 
     def seen(self) -> str:
         return "" if self._notifications is None else "; ".join(self._notifications.facts()) or "nothing was notified"
-
-    def explain(self) -> Sequence[str]:
-        return ()
 
 
 def ready_notified() -> Condition[bool]:

@@ -17,6 +17,7 @@ from waitkit.engine.parking import Parker
 from waitkit.engine.signals import Wake
 from waitkit.ground.callables import kind_of, python_function
 from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
+from waitkit.ports.sockets import Socket
 from waitkit.processes.notifications import Notifications, ready_notified
 from waitkit.processes.output import Output
 from waitkit.processes.subjects import AboutProcess, Subject
@@ -217,12 +218,18 @@ class _Asker:
     def pids(self, *, all_of_tree: bool) -> list[int]:
         return []
 
-    def output(self) -> Output:
-        raise AssertionError("a watch is made before anything is asked of it")
+    def output(self) -> Output | None:
+        return None
 
     def notifications(self) -> Notifications | None:
         self.asked = True
         return None
+
+    def is_to_use(self, port: int) -> None:
+        pass
+
+    def listens_at(self, found: Socket) -> None:
+        pass
 
 
 def wants_notifications(ready: ReadyWhen) -> bool:

@@ -31,9 +31,11 @@ class RestartPolicy:
     """Which deaths of a process are answered by starting it again, after how long, and how often.
 
     Args:
-        when: ``"on_failure"``: where it ended by a signal or with another code than 0. ``"always"``: however it ended by
-            itself. What :meth:`ManagedProcess.stop` ends is never started again.
-        backoff: the delay before each restart, by the number of restarts within the period of *limit*.
+        when: ``"on_failure"``: where it ended by a signal or with another code than 0, or was not ready after a restart, however
+            that ended. ``"always"``: however it ended by itself. What :meth:`ManagedProcess.stop` ends is never started again.
+        backoff: the delay before each restart, by the number of restarts within the period of *limit*. A server that has found
+            its port in ``TIME_WAIT``, because it does not set ``SO_REUSEADDR``, would find it so again: the restarts after
+            that wait until the port is free, for a minute at most, and no longer than that period or the maximum of the backoff.
         limit: at most so many restarts in any such period, such as ``"5/min"``; the next death is the last. ``None``: no limit.
         on_restart: called with the process and how it had ended, a :class:`ProcessExit`, when it is ready again.
         on_give_up: called with the process and how it ended last, when it is not started again though it failed: too many
@@ -77,6 +79,11 @@ class RestartPolicy:
         if self.limit is not None and len(recent) >= self.limit.count:
             return None
         return self.backoff.delay(len(recent) + 1, chance, previous)
+
+    @property
+    def patience(self) -> Nanoseconds:
+        """How long to put off a restart that is sure to fail until then: so long that it is not given up meanwhile."""
+        return max(self.backoff.max_delay, 0 if self.limit is None else self.limit.period)
 
 
 RestartPolicy.__module__ = "waitkit"

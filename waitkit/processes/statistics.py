@@ -1,14 +1,16 @@
-"""What a process and its descendants use, by psutil."""
+"""What a process and its tree use, by psutil."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from waitkit.processes.identity import Identity
+
 __all__ = ["Statistics", "statistics_of"]
 
 
 class Statistics(NamedTuple):
-    """What a managed process and its descendants use together, at one moment.
+    """What a managed process and its tree use together, at one moment.
 
     Attributes:
         pid: of the process itself.
@@ -16,7 +18,7 @@ class Statistics(NamedTuple):
         rss: bytes of memory that are not swapped out; what several share counts for each.
         threads: how many.
         descriptors: how many are open; of processes that may be asked.
-        children: the pids of all its descendants.
+        children: the pids of the rest of its tree, those among them that have another parent by now.
     """
 
     pid: int
@@ -34,17 +36,14 @@ def statistics_of(pid: int, name: str) -> Statistics:
     """See :meth:`waitkit.ManagedProcess.statistics`."""
     import psutil
 
-    try:
-        process = psutil.Process(pid)
-        children = process.children(recursive=True)
-        ended = process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        ended = True
-    if ended:
+    identity = Identity.of(pid)
+    members = set() if identity is None else identity.members().keys()
+    if pid not in members:
         raise ProcessLookupError(f"{name} has ended: it uses nothing")
     cpu, rss, threads, descriptors = 0.0, 0, 0, 0
-    for one in (process, *children):
+    for member in members:
         try:
+            one = psutil.Process(member)
             with one.oneshot():
                 times = one.cpu_times()
                 cpu += times.user + times.system
@@ -55,4 +54,4 @@ def statistics_of(pid: int, name: str) -> Statistics:
             continue
         except psutil.NoSuchProcess:
             continue  # it has ended meanwhile
-    return Statistics(pid, cpu, rss, threads, descriptors, tuple(sorted(child.pid for child in children)))
+    return Statistics(pid, cpu, rss, threads, descriptors, tuple(sorted(members - {pid})))

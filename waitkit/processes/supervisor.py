@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from waitkit.conditions.condition import any_of
+from waitkit.conditions.condition import all_of, any_of
 from waitkit.conditions.own import Event, Value
 from waitkit.conditions.processes import ProcessExit
 from waitkit.conditions.timing import after
@@ -21,7 +21,11 @@ from waitkit.engine.clock import now
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.parking import Parker
-from waitkit.ground.durations import SECOND
+from waitkit.ground.callers import caller_label
+from waitkit.ground.durations import SECOND, format_duration
+from waitkit.ground.errors import WaitFailed, WaitTimeout
+from waitkit.ports.free import port_free
+from waitkit.processes.in_use import lingering
 from waitkit.processes.life import beyond_scopes
 from waitkit.processes.restarting import RestartPolicy
 from waitkit.processes.together import Strand, earliest_due
@@ -48,6 +52,9 @@ class Supervision:
         self._history: list[int] = []
         self._previous = 0
         self._count = 0
+        self._caller = caller_label()
+        #: the ports that a life of it has found in use while they were in TIME_WAIT
+        self._barred: set[int] = set()
 
     def begin(self) -> None:
         """Have it cared for from now on.
@@ -69,28 +76,32 @@ class Supervision:
 
     def _caring(self) -> Flow[None]:
         process = self._process
+        was_ready = True
         while True:
             life = process._started()
             yield beyond_scopes(any_of(self._withdrawn, life.exited), None)
             if self._withdrawn.is_set():
                 return
             ended = ProcessExit(life.pid, life.child.exit_code())
-            if not self._policy.answers(ended.code):
+            # One that was not ready in time was ended by us: how it answered to that says nothing.
+            if was_ready and not self._policy.answers(ended.code):
                 return
             delay = self._next_delay()
             if delay is None:
-                self._give_up(ended, f"it has been started again {len(self._history)} times already")
+                times = "once" if len(self._history) == 1 else f"{len(self._history)} times"
+                self._give_up(ended, f"it has been started again {times} already", was_ready=was_ready)
                 return
             try:
                 yield from life.clearing()
             except Exception as error:  # noqa: BLE001 - a port that somebody else holds: no restart can mend that
-                self._give_up(ended, str(error))
+                self._give_up(ended, self._told(error), was_ready=was_ready)
                 return
             yield beyond_scopes(any_of(self._withdrawn, after(delay / SECOND)), None)
+            yield from self._ports_passing()
             if self._withdrawn.is_set():
                 return
             self._history.append(now())
-            yield from self._start_again(ended)
+            was_ready = yield from self._start_again(ended)
 
     def _next_delay(self) -> int | None:
         self._history = self._policy.recent(self._history, now())
@@ -98,22 +109,50 @@ class Supervision:
         self._previous = delay or 0
         return delay
 
-    def _start_again(self, ended: ProcessExit) -> Flow[None]:
+    def _start_again(self, ended: ProcessExit) -> Flow[bool]:
+        """Returns whether it is ready."""
         try:
             yield from self._process._living(self._withdrawn)
         except Exception as error:  # noqa: BLE001 - the next round finds it ended, and goes on by the policy
             if not self._withdrawn.is_set():
-                _logger.warning("%s could not be started again: %s", self._process, error)
-            return
+                _logger.warning("%s could not be started again: %s", self._process, self._told(error))
+                self._barred.update(self._process._started().lingering())
+            return False
         self._count += 1
         self._restarts.set(self._count)
         _logger.info("%s was started again: the one before ended (%s)", self._process, ended)
         self._call(self._policy.on_restart, ended)
+        return True
 
-    def _give_up(self, ended: ProcessExit, why: str) -> None:
-        _logger.warning("%s has ended (%s) and is not started again: %s", self._process, ended, why)
+    def _ports_passing(self) -> Flow[None]:
+        """Wait for the ports that it finds in use while they are in ``TIME_WAIT``: a restart would be spent in vain."""
+        lingers = lingering(self._barred)
+        if not lingers or self._withdrawn.is_set():
+            return
+        # A little more than the system says, which counts in ticks.
+        patience = min(max(lingers.values()) + SECOND, self._policy.patience)
+        named = ", ".join(map(str, lingers))
+        _logger.warning(
+            "%s waits for port %s to leave TIME_WAIT, for up to %s: it does not set SO_REUSEADDR",
+            *(self._process, named, format_duration(patience)),
+        )
+        free = all_of(*(port_free(port, reuse_address=False) for port in lingers))
+        try:
+            yield beyond_scopes(any_of(self._withdrawn, free), patience, explained=False)
+        except WaitTimeout:
+            pass  # somebody else may have it now: what the start says is of more use
+
+    def _give_up(self, ended: ProcessExit, why: str, *, was_ready: bool) -> None:
+        how = "has ended" if was_ready else "was not ready, and has ended"
+        _logger.warning("%s %s (%s) and is not started again: %s", self._process, how, ended, why)
         self._gave_up.set()
         self._call(self._policy.on_give_up, ended)
+
+    def _told(self, error: Exception) -> str:
+        """An error of a wait in the supervisor's thread, as one of who has started the process first."""
+        if isinstance(error, WaitFailed | WaitTimeout):
+            return str(error.facts._replace(caller=self._caller))
+        return str(error)
 
     def _call(self, callback: Callable[[ManagedProcess, ProcessExit], Any] | None, ended: ProcessExit) -> None:
         if callback is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, AnyStr, NamedTuple
 
-from waitkit.processes import tree
+from waitkit.processes import lending
 
 __all__ = [
     *("Surroundings", "apply_limits", "check_surroundings", "environment_for", "environment_of_program"),
@@ -44,10 +44,14 @@ class Surroundings(NamedTuple):
 
 def environment_for(env: Mapping[str, str] | None, additions: Mapping[str, str]) -> dict[str, str]:
     """The environment of a child: *env*, or ours without what was meant for us alone; with *additions*."""
-    if env is not None:
-        return {**env, **additions}
-    ours = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_CHILDREN}
-    return {**ours, **additions}
+    return {**_without(_NOT_FOR_CHILDREN, os.environ), **additions} if env is None else {**env, **additions}
+
+
+def _without(names: tuple[AnyStr, ...], environment: Mapping[AnyStr, AnyStr]) -> dict[AnyStr, AnyStr]:
+    kept = dict(environment)
+    for name in names:
+        kept.pop(name, None)
+    return kept
 
 
 def environment_of_program(
@@ -61,13 +65,11 @@ def environment_of_program(
     ours = getattr(os.environ, "_data", None)
     if env is not None or os.name != "posix" or not isinstance(ours, dict):
         return {**defaults, **environment_for(env, additions)}
-    raw: dict[bytes, bytes] = ours.copy()
-    for meant_for_us in _NOT_FOR_CHILDREN_RAW:
-        raw.pop(meant_for_us, None)
-    for name, value in defaults.items():
-        raw.setdefault(os.fsencode(name), os.fsencode(value))
-    raw.update((os.fsencode(name), os.fsencode(value)) for name, value in additions.items())
-    return raw
+    return {**_encoded(defaults), **_without(_NOT_FOR_CHILDREN_RAW, ours), **_encoded(additions)}
+
+
+def _encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in environment.items()}
 
 
 def _become(user: str | int, *, keep_group: bool) -> None:
@@ -136,7 +138,7 @@ def _limiter(limits: tuple[tuple[int, tuple[int, int]], ...], mark: int) -> Call
     def apply() -> None:
         for number, pair in limits:
             resource.setrlimit(number, pair)
-        tree.mark(0, mark)  # a fork that runs Python has put the one before back
+        lending.mark(0, mark)  # a fork that runs Python has put the one before back
 
     return apply
 
@@ -162,6 +164,8 @@ def check_surroundings(
         if given is not None and (isinstance(given, bool) or not isinstance(given, str | int) or given == ""):
             raise TypeError(f"{what}={given!r} is none: give a name or a number")
     _must_exist(user, group)
+    if cwd is not None and (not isinstance(cwd, str | os.PathLike) or not os.fspath(cwd)):
+        raise TypeError(f"cwd={cwd!r} is not a path: give a str or a pathlib.Path")
     folder = None if cwd is None else os.fspath(cwd)
     return Surroundings(None if env is None else dict(env), folder, user, group, _limits(ulimits))
 

@@ -1,10 +1,10 @@
 """The tree of a process, found again whatever its members did to leave it, and ended.
 
-A member is who descends from the root, is in its session, or carries its mark. The mark is a number in the soft limit
+A member is who descends from the root, is in its session, has the name of the tree in its environment, or carries its mark.
+The name is in the first environment of a program from its first instruction on. The mark is a number in the soft limit
 ``RLIMIT_LOCKS``, which Linux has kept without a meaning since 2.4.25: a fork inherits it, and neither ``exec``, ``setsid``, a
-second fork, another user, an overwritten environment nor closed descriptors take it away. Programs also carry it as a name
-in their first environment, which is there from their first instruction on. Who sets that limit anew *and* overwrites its
-environment *and* leaves the session *and* has lost its ancestors is not found.
+second fork, another user, an overwritten environment nor closed descriptors take it away. Who sets that limit anew *and* loses
+that name *and* leaves the session *and* has lost its ancestors is not found.
 
 A member may begin trees of its own, which have marks of their own, and belong to this one with all that they have grown into.
 The guardian of such a tree is not killed but awaited: it knows best what is to go, and goes when its owner does.
@@ -20,7 +20,7 @@ import sys
 
 TYPE_CHECKING = False  # as of typing, which is not imported
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 try:
     import resource
@@ -28,17 +28,20 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 __all__ = [
-    *("MARK", "Facts", "Root", "facts_of", "kill_members", "last_pid", "mark", "mark_guardian", "mark_of", "members"),
-    "new_mark",
+    *("FIRST_MARK", "GUARDS", "LOCKS", "MARK", "Facts", "Root", "Search"),
+    *("exists", "facts_of", "is_process", "kill_members", "last_pid", "mark_of", "members", "read"),
 ]
 
 #: The beginning of the name that stands in the environment of a program; the number of its mark follows.
 MARK = "WAITKIT_TREE_"
 
-_LOCKS = 10  # RLIMIT_LOCKS, which the resource module does not name
-_FIRST_MARK = 1 << 60  # so that a limit somebody has set for another reason is no mark
-_LAST_MARK = (1 << 60) + (1 << 48)
-_GUARDS = 1 << 50  # added to the mark of a guardian
+#: RLIMIT_LOCKS, which the resource module does not name.
+LOCKS = 10
+#: So high that a limit somebody has set for another reason is no mark; 48 bits of chance are added.
+FIRST_MARK = 1 << 60
+_LAST_MARK = FIRST_MARK + (1 << 48)
+#: Added to the mark of a guardian.
+GUARDS = 1 << 50
 _LINGER = 3  # seconds
 _MOST_PASSES = 1_000
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -60,69 +63,39 @@ class Facts:
 
 
 class Root:
-    """The process a tree grew from. *pid* is 0 where nobody has told it yet, and *start* where its mark identifies it.
+    """The process a tree grew from. *pid* is 0 where nobody has told it yet, and *start* where its mark identifies it."""
 
-    *marked* is known true where it carried the mark from its first instruction on: then so do all that came from it.
-    """
-
-    __slots__ = ("mark", "marked", "pid", "start")
+    __slots__ = ("mark", "pid", "start")
 
     def __init__(self, mark: int, pid: int = 0, start: int = 0) -> None:
         self.mark = mark
-        self.marked = False
         self.pid = pid
         self.start = start
-
-
-def new_mark() -> int:
-    """A mark that nobody else has."""
-    return _FIRST_MARK + int.from_bytes(os.urandom(6), "little")
-
-
-def mark(pid: int, number: int) -> int | None:
-    """Have a process (0: this one), and all that it will fork, carry a mark.
-
-    Returns:
-        What stood there before, to be put back by another call; ``None`` where the system does not let us.
-    """
-    if not hasattr(resource, "prlimit"):
-        return None
-    try:
-        before, hard = resource.prlimit(pid, _LOCKS)
-        resource.prlimit(pid, _LOCKS, (number, hard))
-    except (OSError, ValueError):  # gone, another user's, or a hard limit below the mark
-        return None
-    return before
 
 
 def mark_of(pid: int) -> int:
     """The mark of a process, or 0."""
     number = _limit_of(pid)
-    if number & _GUARDS:
-        number -= _GUARDS
-    return number if _FIRST_MARK <= number < _LAST_MARK else 0
-
-
-def mark_guardian(pid: int) -> None:
-    """Have a process that carries our mark be known as a guardian; nothing happens where we carry none."""
-    if number := mark_of(0):
-        mark(pid, number + _GUARDS)
+    if number & GUARDS:
+        number -= GUARDS
+    return number if FIRST_MARK <= number < _LAST_MARK else 0
 
 
 def _is_guardian(pid: int) -> bool:
-    return _FIRST_MARK <= _limit_of(pid) - _GUARDS < _LAST_MARK
+    return FIRST_MARK <= _limit_of(pid) - GUARDS < _LAST_MARK
 
 
 def _limit_of(pid: int) -> int:
+    """What stands where a mark would; 0 where that cannot be read."""
     try:
-        return resource.prlimit(pid, _LOCKS)[0]
+        return resource.prlimit(pid, LOCKS)[0]
     except (OSError, AttributeError, ValueError):
         return 0
 
 
 def facts_of(pid: int) -> Facts | None:
     """What the system tells of a process; ``None`` where it is gone, or there is no ``/proc``."""
-    text = _read(f"/proc/{pid}/stat")
+    text = read(f"/proc/{pid}/stat")
     fields = text[text.rfind(b")") + 2 :].split()  # the name before it may hold blanks and brackets
     if len(fields) < 20:
         return None
@@ -131,7 +104,7 @@ def facts_of(pid: int) -> Facts | None:
     return Facts(int(fields[1]), int(fields[3]), int(fields[19]), living=living)
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
     """Whether there is a process of this number, ended or not: a twentieth of the price of its facts."""
     try:
         os.kill(pid, 0)
@@ -142,7 +115,13 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _read(path: str) -> bytes:
+def is_process(pid: int) -> bool:
+    """Whether this is no thread of another number: threads have numbers out of the same row, which no list of processes has."""
+    return f"\nTgid:\t{pid}\n".encode() in read(f"/proc/{pid}/status")
+
+
+def read(path: str) -> bytes:
+    """What a file holds; nothing where it is gone, or not ours to know."""
     try:
         fd = os.open(path, os.O_RDONLY)
     except OSError:
@@ -160,8 +139,16 @@ def _read(path: str) -> bytes:
 
 def last_pid() -> int:
     """The number that was given away last, to a process or a thread; 0 where the system does not tell."""
-    fields = _read("/proc/loadavg").split()
-    return int(fields[4]) if len(fields) == 5 else 0
+    try:
+        fd = os.open("/proc/loadavg", os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(fd, 100).rpartition(b" ")[2])  # at once: this is asked thrice for each launch
+    except (OSError, ValueError):
+        return 0
+    finally:
+        os.close(fd)
 
 
 def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]:
@@ -171,72 +158,98 @@ def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]
         root: where it begins.
         candidates: who else may be a member, where that is known; otherwise all processes are looked at.
     """
-    return {pid: facts for pid, facts in _look_for_members(root, candidates)[0].items() if facts.living}
+    return {pid: facts for pid, facts in Search(root).look(candidates)[0].items() if facts.living}
 
 
-def _look_for_members(root: Root, candidates: list[int] | None) -> tuple[dict[int, Facts], bool]:
-    """The members, those that have ended and were not reaped among them, and whether that is certain.
+class Search:
+    """One search for the members of a tree, in as many looks as it takes; *proof* is asked instead of the mark."""
 
-    It is not where somebody who was on the list was gone when we came to him: he may have forked a member first, who got
-    his number after the list was made.
-    """
-    listed = candidates is None
-    if candidates is None:
-        candidates = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
-        if root.marked and (quickly := _members_by_mark(root, candidates)) is not None:
-            return quickly
-    elif root.pid:
-        candidates = [root.pid, *candidates]
-    certain = True
-    young = {}
-    for pid in candidates:
-        facts = facts_of(pid)
-        if facts is None and listed:
-            certain = False
-        # A descendant is never older than its root. We are no member, though a mistake in a mark may say so.
-        if facts is not None and facts.start >= root.start and pid != os.getpid() and pid > 1:
-            young[pid] = facts
-    leader = young.get(root.pid)
-    reused = leader is not None and (leader.start != root.start if root.start else mark_of(root.pid) != root.mark)
-    found = {
-        pid
-        for pid, facts in young.items()
-        if (facts.session == root.pid and root.pid and not reused) or (pid == root.pid and not reused)
-    }
-    found = _with_marks(root, young, found)
-    if listed and not all(pid in found or os.path.exists(f"/proc/{pid}") for pid in young):
-        certain = False  # gone after its facts were read, so its mark could not be
-    return {pid: young[pid] for pid in found}, certain
+    def __init__(self, root: Root, proof: Callable[[int], bool] | None = None) -> None:
+        self._root = root
+        self._proof = proof
+        self._name = f"{MARK}{root.mark}=".encode()
+        #: who has an environment, and not the name in it: he is not asked again, as he will not come to be a member
+        self._unnamed: set[int] = set()
+
+    def look(self, candidates: list[int] | None) -> tuple[dict[int, Facts], bool]:
+        """The members, those that have ended and were not reaped among them, and whether that is certain.
+
+        It is not where somebody who was on the list was gone when we came to him: he may have forked a member first, who
+        got his number after the list was made.
+        """
+        root = self._root
+        if candidates is None:
+            pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+        else:
+            pids = [root.pid, *candidates] if root.pid else candidates
+        marks = {pid: mark_of(pid) if self._proof is None else 0 for pid in pids}
+        sessions = {pid: _session_of(pid) for pid in pids}
+        found = self._found_by_themselves(marks, sessions)
+        _add_kin(found, marks, sessions, {0, root.mark, mark_of(os.getpid())})
+        if candidates is not None:
+            found = {pid for pid in found if pid == root.pid or is_process(pid)}
+        known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
+        certain = len(known) == len(found) and all(pid in found or exists(pid) for pid in pids)
+        # A descendant is never older than its root.
+        return {pid: facts for pid, facts in known.items() if facts.start >= root.start}, certain
+
+    def _found_by_themselves(self, marks: dict[int, int], sessions: dict[int, int]) -> set[int]:
+        root = self._root
+        is_there = sessions.get(root.pid, -1) != -1
+        is_root = is_there and self.is_root(marks[root.pid])
+        # Nobody joins a session, and its number is given to nobody else while it has a process: its leader may be gone.
+        session = root.pid if root.pid and (is_root or not is_there) else None
+        found = {
+            pid
+            for pid, number in marks.items()
+            # Kernel threads are in session 0, and have no environment.
+            if number == root.mark or sessions[pid] == session or (sessions[pid] and self._is_named(pid))
+        }
+        if self._proof is not None:
+            found |= {pid for pid in marks if self._proof(pid)}
+        if is_root:
+            found.add(root.pid)
+        return found - _nobody()
+
+    def is_root(self, number: int) -> bool:
+        root = self._root
+        if root.start:
+            facts = facts_of(root.pid)
+            return facts is not None and facts.start == root.start
+        return number == root.mark or self._is_named(root.pid)
+
+    def _is_named(self, pid: int) -> bool:
+        if pid in self._unnamed:
+            return False
+        environment = read(f"/proc/{pid}/environ")
+        if self._name in environment:
+            return True
+        if environment:  # one that is in the middle of an exec has none
+            self._unnamed.add(pid)
+        return False
 
 
-def _members_by_mark(root: Root, pids: list[int]) -> tuple[dict[int, Facts], bool] | None:
-    """The same by two cheap questions to each process, and one to each member; ``None`` where the kernel lists no children."""
-    marks = {pid: mark_of(pid) for pid in pids}
-    session = root.pid if root.pid and marks.get(root.pid, root.mark) == root.mark else None  # 0 is the kernel's own
-    no_inner = {0, root.mark, mark_of(os.getpid())}
-    found = {
-        pid
-        for pid, number in marks.items()
-        if number == root.mark or _session_of(pid) == session or (number not in no_inner and _is_named(root, pid))
-    }
+def _add_kin(found: set[int], marks: dict[int, int], sessions: dict[int, int], no_inner: set[int]) -> None:
+    """Add who descends from a member, is in a session that one leads, or in a tree that one has begun in its turn."""
+    children_of = _children_of if _kernel_lists_children() else _by_their_parents(marks)
     unasked = set(found)
     while unasked:
         pid = unasked.pop()
-        children = _children_of(pid)
-        if children is None:
-            return None
+        more = children_of(pid)
+        if sessions.get(pid) == pid:
+            more |= {other for other, session in sessions.items() if session == pid}
         number = marks.get(pid, 0)
-        more = children | (set() if number in no_inner else {pid for pid, its in marks.items() if its == number})
-        unasked |= more - found
+        if number not in no_inner:
+            no_inner.add(number)
+            more |= {other for other, its in marks.items() if its == number}
+        more -= found | _nobody()
         found |= more
-    known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
-    certain = len(known) == len(found) and all(marks[pid] or os.path.exists(f"/proc/{pid}") for pid in pids)
-    return {pid: facts for pid, facts in known.items() if pid != os.getpid() and pid > 1}, certain
+        unasked |= more
 
 
-def _is_named(root: Root, pid: int) -> bool:
-    """Whether the mark stands in the environment a process was given."""
-    return f"{MARK}{root.mark}=".encode() in _read(f"/proc/{pid}/environ")
+def _nobody() -> set[int]:
+    """Who is no member though a mistake in a mark may say so: the parent of all orphans, and we."""
+    return {1, os.getpid()}
 
 
 def _session_of(pid: int) -> int:
@@ -246,56 +259,57 @@ def _session_of(pid: int) -> int:
         return -1
 
 
-def _children_of(pid: int) -> set[int] | None:
-    """Whom a process has started that still runs; ``None`` where the kernel does not list them."""
+def _kernel_lists_children() -> bool:
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def _children_of(pid: int) -> set[int]:
+    """Whom a process has started that still runs."""
     folder = f"/proc/{pid}/task"
     try:
         tasks = os.listdir(folder)
     except OSError:  # gone
         return set()
-    if not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+    return {int(child) for task in tasks for child in read(f"{folder}/{task}/children").split()}
+
+
+def _by_their_parents(pids: Iterable[int]) -> Callable[[int], set[int]]:
+    """The same for a kernel that lists no children."""
+    parents = {pid: facts.parent for pid in pids if (facts := facts_of(pid)) is not None}
+    return lambda pid: {child for child, parent in parents.items() if parent == pid}
+
+
+def _pidfd_of(pid: int, facts: Facts) -> int | None:
+    """A descriptor of just this process, not of one that got its number since; ``None`` where there is none to be had."""
+    if not hasattr(os, "pidfd_open"):
         return None
-    return {int(child) for task in tasks for child in _read(f"{folder}/{task}/children").split()}
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:  # gone; or no descriptor is left
+        return None
+    if _is_still(pid, facts):
+        return fd
+    os.close(fd)
+    return None
 
 
-def _with_marks(root: Root, young: dict[int, Facts], found: set[int]) -> set[int]:
-    """Also those who carry the mark, those who descend from a member, and the trees which one of them began in its turn."""
-    marks = {pid: mark_of(pid) for pid in young}
-    found = found | {pid for pid, number in marks.items() if number == root.mark}
-    found |= {pid for pid in young.keys() - found if _is_named(root, pid)}
-    no_inner = {0, root.mark, mark_of(os.getpid())}
-    while True:
-        inner = {marks[pid] for pid in found} - no_inner
-        more = {pid for pid, facts in young.items() if facts.parent in found or marks[pid] in inner} - found
-        if not more:
-            return found
-        found = found | more
+def _is_still(pid: int, facts: Facts) -> bool:
+    again = facts_of(pid)
+    return again is not None and again.start == facts.start
 
 
 def _kill(pid: int, facts: Facts) -> None:
-    """Kill just this process, not one that got its number since."""
-    if not hasattr(os, "pidfd_open"):
-        _quietly(os.kill, pid)
-        return
+    fd = _pidfd_of(pid, facts)
     try:
-        fd = os.pidfd_open(pid)
-    except OSError:  # gone; or no descriptor is left, and then the number must do
-        if (again := facts_of(pid)) is not None and again.start == facts.start:
-            _quietly(os.kill, pid)
-        return
-    try:
-        again = facts_of(pid)
-        if again is not None and again.start == facts.start:
-            _quietly(signal.pidfd_send_signal, fd)
-    finally:
-        os.close(fd)
-
-
-def _quietly(send: object, target: int) -> None:
-    try:
-        send(target, _KILL)  # type: ignore[operator]
+        if fd is not None:
+            signal.pidfd_send_signal(fd, _KILL)
+        elif _is_still(pid, facts):  # without a descriptor the number must do
+            os.kill(pid, _KILL)
     except (ProcessLookupError, PermissionError):
         pass  # it has ended meanwhile; it became another user's, which is not ours to end
+    finally:
+        if fd is not None:
+            os.close(fd)
 
 
 def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = None) -> dict[int, Facts]:
@@ -312,14 +326,15 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
     killed: dict[int, Facts] = {}
     #: those who fork no more from before the list was made on: they had ended, or were killed (by pid: their start)
     barren: dict[int, int] = {}
-    facts = facts_of(root.pid) if root.pid and _exists(root.pid) else None
+    facts = facts_of(root.pid) if root.pid and exists(root.pid) else None
     if facts is not None and not facts.living:
         barren[root.pid] = facts.start
     candidates = None if who_else is None else who_else()
     if candidates == [] and (facts is None or not facts.living):
         return killed  # it had ended, and nobody was started since it was
+    search = Search(root)
     for _ in range(_MOST_PASSES):
-        found, certain = _look_for_members(root, candidates)
+        found, certain = search.look(candidates)
         for pid, facts in found.items():
             if facts.living:
                 if not _is_guardian(pid):
@@ -357,7 +372,7 @@ def _guard(fd: int) -> None:
             else:
                 trees[number] = root = Root(number, *identity)
                 if root.pid and not root.start and (facts := facts_of(root.pid)) is not None:
-                    root.start = facts.start if mark_of(root.pid) == number else -1
+                    root.start = facts.start if Search(root).is_root(mark_of(root.pid)) else -1
     killed: dict[int, Facts] = {}
     for tree in trees.values():
         killed |= kill_members(tree)
@@ -368,19 +383,13 @@ def _see_them_go(killed: dict[int, Facts]) -> None:
     """Who waits for the guardian to be gone may think the trees gone as well."""
     import select
 
-    if not hasattr(os, "pidfd_open"):
-        return
     for pid, facts in killed.items():
-        try:
-            fd = os.pidfd_open(pid)
-        except OSError:  # gone; or no descriptor is left
-            continue
-        again = facts_of(pid)
-        if again is not None and again.start == facts.start:
+        fd = _pidfd_of(pid, facts)
+        if fd is not None:
             poll = select.poll()
             poll.register(fd, select.POLLIN)
             poll.poll(_LINGER * 1_000)  # who is in an uninterruptible call may take longer
-        os.close(fd)
+            os.close(fd)
 
 
 if __name__ == "__main__":

@@ -75,17 +75,6 @@ class Context:
         """The same, for what is judged by a condition that goes on where its member holds: ``~`` and ``held_for``."""
         return Context(self.started, self.deadline, self.ignore, self.probe_cap, both_ways=True)
 
-    def objection_to_port(self, port: int) -> str:
-        """Why an answer at this port of our own machine does not count, in words; empty where it does.
-
-        A wait for the readiness of a process overrides this: an answer of somebody else's server is none.
-        """
-        return ""
-
-    def objection_to_process(self, pid: int) -> str:
-        """Likewise why an answer of this process does not count; 0 is one that is not known."""
-        return ""
-
     def next_look(self, now: Nanoseconds, cost: Nanoseconds = 0) -> Nanoseconds:
         """When a probed condition is due again.
 
