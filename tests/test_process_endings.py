@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -195,10 +196,11 @@ def test_tree_that_grows_while_it_is_killed() -> None:
         with managed_process(["bash", "-c", code]) as process:
             wait_for(lambda sid=process.pid: len(living_in_session(sid)) > 240, LONG)
         try:
-            wait_for(lambda sid=process.pid: not living_in_session(sid), "5s")
+            wait_for(lambda sid=process.pid: not living_in_session(sid), LONG)
         finally:
             for left in living_in_session(process.pid):
-                left.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    left.kill()
 
 
 def interrupt_when(condition: object) -> threading.Thread:
