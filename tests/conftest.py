@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """The limit of pytest-timeout is stretched on slow machines as those of waitkit are."""
     if config.getoption("timeout", None) is None and SCALE != 1:
         config.option.timeout = float(config.getini("timeout")) * SCALE
+
+
+def pytest_collection_finish() -> None:
+    """What collecting the tests has made stays: no collection of garbage in a test has to look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -215,12 +215,17 @@ def test_verdict_is_what_a_bind_gives(
         with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
             port = kind(stack, place, options)
             # The kernel goes through all sockets of the machine for its list, and this one does not change meanwhile.
-            patch.setattr(free, "sockets_at", cache(free.sockets_at))
+            patch.setattr(free, "sockets_at", remembered := cache(free.sockets_at))
             taken: tuple[str | None, bool] | None = None
             for host in TARGETS:
                 for reuse in (True, False):
                     verdict = says_free(port, host, reuse=reuse)
                     truth = server_could_have_it(port, host, reuse=reuse)
+                    if verdict is not truth:  # one list may miss what is just being moved in it; three in a row do not
+                        patch.setattr(free, "sockets_at", remembered.__wrapped__)
+                        verdict = says_free(port, host, reuse=reuse)
+                        remembered.cache_clear()
+                        patch.setattr(free, "sockets_at", remembered)
                     if verdict is not truth:
                         wrong.append((name, host, reuse, verdict))
                     taken = taken if truth else (host, reuse)
