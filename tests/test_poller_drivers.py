@@ -171,7 +171,7 @@ def in_a_loop(script: Script) -> list[tuple[object, ...]]:
         return asyncio.run(main())
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(SCRIPTS)
 def test_both_drivers_take_the_same_course(script: Script) -> None:
     """Runs, errors, hangs, triggers and the stop come at the same instants in threads and in a loop, and tell the same."""

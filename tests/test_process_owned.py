@@ -71,19 +71,17 @@ def test_stale_server_at_a_unix_socket_does_not_count(tmp_path: Path) -> None:
 
 
 def own_address() -> str:
-    """An address of this machine that is not loopback."""
+    """An address of this machine that is not loopback; where it has none, another one of that."""
     found = [
         address.address
         for addresses in psutil.net_if_addrs().values()
         for address in addresses
         if address.family == socket.AF_INET and not address.address.startswith("127.")
     ]
-    if not found:
-        pytest.skip("this machine has no address but loopback")
-    return found[0]
+    return found[0] if found else "127.0.0.3"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "127.0.1.1", "LOCALHOST", "own"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "LOCALHOST", "own"])
 def test_stale_server_at_any_address_of_this_machine(host: str) -> None:
     """A server that somebody else has left at all addresses does not make a process ready, by whatever name it is asked for."""
     host = own_address() if host == "own" else host

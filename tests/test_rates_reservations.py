@@ -429,7 +429,7 @@ def _rate(which: int) -> Rate:
     return Rate(f"{count}/{period}s", burst)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(steps)
 def test_never_more_than_allowed_whatever_is_done(script):
     """Of any mix of requests, reservations, cancellations, pauses and changes, any window holds at most burst + rate * t."""
