@@ -132,7 +132,9 @@ def test_a_number_that_comes_back_as_another_file():
     forgotten = Running(wait_for, readable(reader), "2s")
     until(lambda: is_watched(reader))
     other_reader, new_writer = os.pipe()
-    new_reader = os.dup2(other_reader, reader)  # closes what had the number, and leaves no moment in which nothing has it
+    new_reader = os.dup2(
+        other_reader, reader
+    )  # closes what had the number, and leaves no moment in which nothing has it
     os.close(other_reader)
     os.close(writer)
     waiting = Running(wait_for, readable(new_reader), LIMIT)
