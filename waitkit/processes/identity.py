@@ -19,8 +19,6 @@ _YOUNG = 0.5
 _FEW = 100
 
 _HAS_PROC = os.path.isdir("/proc/self")
-#: those whose tree is not gone, by pid
-_identities: dict[int, Identity] = {}
 
 
 class Identity:
@@ -41,12 +39,6 @@ class Identity:
             except OSError:  # an old kernel, or somebody has reaped it already
                 pass
         guarded.started(pid)
-        _identities[pid] = self
-
-    @classmethod
-    def of(cls, pid: int) -> Identity | None:
-        """That of a process of ours, while its tree is not gone."""
-        return _identities.get(pid)
 
     def send(self, number: int) -> None:
         """Send it a signal; nothing happens where it has just ended."""
@@ -98,8 +90,6 @@ class Identity:
     def close(self) -> None:
         """Its tree is gone."""
         self.guarded.gone()
-        if _identities.get(self.pid) is self:
-            del _identities[self.pid]
         with self._lock:
             if self._pidfd is not None:
                 os.close(self._pidfd)

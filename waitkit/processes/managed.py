@@ -114,14 +114,14 @@ class ManagedProcess:
             life.child.identity.send(number)
 
     def statistics(self) -> Statistics:
-        """What it and its descendants use now.
+        """What it and its tree use now.
 
         Raises:
             ProcessLookupError: it has ended.
         """
         from waitkit.processes.statistics import statistics_of
 
-        return statistics_of(self._started().pid, str(self))
+        return statistics_of(self._started().child.identity, str(self))
 
     def wait_for_output(
         self,

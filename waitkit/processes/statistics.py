@@ -32,12 +32,11 @@ class Statistics(NamedTuple):
 Statistics.__module__ = "waitkit"
 
 
-def statistics_of(pid: int, name: str) -> Statistics:
+def statistics_of(identity: Identity, name: str) -> Statistics:
     """See :meth:`waitkit.ManagedProcess.statistics`."""
     import psutil
 
-    identity = Identity.of(pid)
-    members = set() if identity is None else identity.members().keys()
+    pid, members = identity.pid, identity.members().keys()
     if pid not in members:
         raise ProcessLookupError(f"{name} has ended: it uses nothing")
     cpu, rss, threads, descriptors = 0.0, 0, 0, 0
