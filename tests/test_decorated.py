@@ -6,6 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
+import os
 import pickle
 import traceback
 import typing
@@ -13,6 +14,7 @@ import typing
 import pytest
 from support import LIMIT, Running, until
 
+import waitkit
 from waitkit import (
     CancelScope,
     Event,
@@ -579,4 +581,4 @@ def test_our_own_errors_show_no_frame_of_ours(decorator, error):
                 if result is not None:
                     asyncio.run(result)
         files = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
-        assert not [file for file in files if "/waitkit/" in file]
+        assert not [file for file in files if file.startswith(os.path.dirname(waitkit.__file__))]

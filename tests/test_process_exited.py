@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ def test_the_end_of_a_managed_process():
     """It is what the process's own ``exited`` is: the exit code is known, and the words name it."""
     with managed_process([sys.executable, "-c", "raise SystemExit(3)"]) as process:
         ended = process_exited(process)
-        assert ended.what == process.exited.what == f"python (pid {process.pid}) to exit"
+        assert ended.what == process.exited.what == f"{os.path.basename(sys.executable)} (pid {process.pid}) to exit"
         assert wait_for(ended, LIMIT) == (process.pid, 3)
 
 
