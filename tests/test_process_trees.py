@@ -283,7 +283,7 @@ for function in (by_subprocess, by_system, by_spawn, by_fork, by_double_fork):
     all_ended.append(_thread.allocate_lock())
     all_ended[-1].acquire()
     _thread.start_new_thread(again_and_again, (function, all_ended[-1]))
-for _ in range(8):
+for _ in range(5):
     with managed_process(["sleep", "1000"], stop_timeout=0):
         pass
 over = True

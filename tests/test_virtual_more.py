@@ -355,7 +355,7 @@ def test_ctrl_c_on_the_way_in_and_out():
             sys.settrace(outer)
         return False
 
-    points, step = 0, 13
+    points, step = 0, 23
     while interrupted_at(points * step + 1):
         points += 1
         assert patched() == before, points
