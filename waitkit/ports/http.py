@@ -13,9 +13,8 @@ from urllib.parse import quote, urlsplit
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
 from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
-from waitkit.ports.addresses import Address, is_local
-from waitkit.ports.owners import AnswersOfOne, answering_at
-from waitkit.ports.sockets import listeners
+from waitkit.ports.addresses import Address
+from waitkit.ports.owners import AnswersOfOne, answering_to
 from waitkit.waits.watching import Context, Verdict, Watch
 
 __all__ = ["http_ok"]
@@ -85,12 +84,9 @@ class _HttpWatch(Watch):
     def _objection(self) -> str:
         """Why an answer of this server does not count; empty where it does."""
         context, address = self._context, self._answered_at
-        if not isinstance(context, AnswersOfOne) or address is None or not is_local(address):
+        if not isinstance(context, AnswersOfOne) or address is None:
             return ""
-        try:
-            found = answering_at(listeners(self._port), str(address[1][0]))
-        except OSError:  # the system does not tell
-            return ""
+        found = answering_to(address, self._port)
         return context.objection_to_listeners(found) if found else ""
 
     def _patience(self, now: Nanoseconds) -> Nanoseconds:

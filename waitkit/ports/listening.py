@@ -15,7 +15,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, resolve
 from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
-from waitkit.ports.owners import AnswersOfOne, answering_at
+from waitkit.ports.owners import AnswersOfOne, answering_at, answering_to
 from waitkit.ports.socket_path import LONGEST_PATH
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known
 from waitkit.waits.watching import Context, Verdict, Watch, earliest
@@ -143,13 +143,8 @@ class _PortWatch(ConnectWatch):
     def accepted(self, connection: socket.socket) -> None:
         if not isinstance(self._context, AnswersOfOne):
             return
-        place = connection.getpeername()
-        self._answering = ()
-        if is_local((connection.family, place)):
-            try:
-                self._answering = answering_at(listeners(self._condition.port), str(place[0]))
-            except OSError:  # the system does not tell
-                pass
+        peer = connection.family, connection.getpeername()
+        self._answering = answering_to(peer, self._condition.port)
 
     def objection(self) -> str:
         # Nobody is in the list where a rule of the firewall leads elsewhere: then whoever answers will do.

@@ -10,7 +10,8 @@ import socket
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from waitkit.ports.sockets import Socket
+from waitkit.ports.addresses import Address, is_local
+from waitkit.ports.sockets import Socket, listeners
 from waitkit.waits.watching import Context
 
 __all__ = [
@@ -127,6 +128,24 @@ def owners_of(sockets: Collection[Socket]) -> dict[Socket, list[int]]:
         except PermissionError:
             continue  # another user's
     return {found: sorted(pids) for found, pids in owners.items()}
+
+
+def sockets_of(pid: int) -> set[int]:
+    """The numbers of the sockets that a process has open; none where it is gone, or another user's."""
+    try:
+        return {int(link[8:-1]) for link in _links(pid) if link.startswith("socket:[")}
+    except PermissionError:
+        return set()
+
+
+def answering_to(address: Address, port: int) -> list[Socket]:
+    """Who answers a connection to this address: nobody we know where it is none of this machine, or the system does not tell."""
+    if not is_local(address):
+        return []
+    try:
+        return answering_at(listeners(port), str(address[1][0]))
+    except OSError:
+        return []
 
 
 def owners_of_inode(inode: int) -> list[int]:

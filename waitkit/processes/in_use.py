@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterable
 from typing import Final
 
@@ -37,9 +38,9 @@ def ports_in(text: str) -> list[int]:
 
 def reserved_here() -> set[int]:
     """The TCP ports that this process keeps reserved."""
-    from waitkit.ports.reserve import ports_held  # most processes need none
-
-    return ports_held()
+    reserve = sys.modules.get("waitkit.ports.reserve")  # where nobody has imported it, nothing is reserved
+    held: set[int] = set() if reserve is None else reserve.ports_held()
+    return held
 
 
 def lingering(ports: Iterable[int]) -> dict[int, Nanoseconds]:

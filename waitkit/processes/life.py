@@ -14,12 +14,12 @@ from waitkit.engine.descriptors import CannotStart, watch_descriptor
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.ground.settings import scaled
-from waitkit.ports.owners import owns_one_of
-from waitkit.ports.sockets import Socket, listeners
+from waitkit.ports.owners import sockets_of
+from waitkit.ports.sockets import Socket
 from waitkit.processes.children import CallableChild, Child
 from waitkit.processes.gone import AllGone, EndedUnless
 from waitkit.processes.in_use import lingering, ports_in, reserved_here, says_in_use, why_in_use
-from waitkit.processes.listeners import Listener, ListenersGone, listeners_of, sockets_of
+from waitkit.processes.listeners import Listener, ListenersGone, listeners_of
 from waitkit.processes.notifications import Notifications
 from waitkit.processes.output import Output
 from waitkit.processes.readiness import Ready, ReadyWhen, wants_notifications
@@ -131,14 +131,8 @@ class Life:
             self._look_at_reserved_ports()
 
     def _look_at_reserved_ports(self) -> None:
-        for port in reserved_here():
-            try:
-                found = listeners(port)
-            except OSError:
-                continue
-            for one in found:
-                if owns_one_of([self.pid], [one]):
-                    self.listens_at(one)
+        if reserved := reserved_here():
+            self._is_to_free(one for one in listeners_of([self.pid]) if one.kind == "tcp" and one.place in reserved)
 
     def _is_to_free(self, found: Iterable[Listener]) -> None:
         self._serves.update((one.inode, one) for one in found if one.inode and one.inode not in self._lent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, Literal, NamedTuple
@@ -11,11 +10,11 @@ from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import Nanoseconds
 from waitkit.ports import sock_diag
 from waitkit.ports.holders import describe_holders
-from waitkit.ports.owners import owners_of_inode, unix_listeners
-from waitkit.ports.sockets import listeners
+from waitkit.ports.owners import owners_of_inode, sockets_of, unix_listeners
+from waitkit.ports.sockets import Protocol, listeners
 from waitkit.waits.watching import Context, Verdict, Watch
 
-__all__ = ["Listener", "ListenersGone", "listeners_of", "sockets_of"]
+__all__ = ["Listener", "ListenersGone", "listeners_of"]
 
 #: UDP has no listening: in this state of TCP is listed what is bound, and connected to nobody.
 _BOUND_TO_NOBODY: Final = 1 << 7
@@ -38,14 +37,16 @@ class Listener(NamedTuple):
             else f"port {self.place}{' (udp)' * (self.kind == 'udp')}"
         )
 
+    @property
+    def _protocol(self) -> Protocol:
+        return "udp" if self.kind == "udp" else "tcp"
+
     def is_there(self) -> bool:
         """Whether it still takes clients."""
         if isinstance(self.place, str):
             return any(found.inode == self.inode for found in unix_listeners())
         try:
-            return any(
-                found.inode == self.inode for found in listeners(self.place, "udp" if self.kind == "udp" else "tcp")
-            )
+            return any(found.inode == self.inode for found in listeners(self.place, self._protocol))
         except OSError:
             return False
 
@@ -53,7 +54,7 @@ class Listener(NamedTuple):
         """A line for each of the first few who have it, or its port."""
         if isinstance(self.place, str):
             return [f"{self} is held by pid {pid}" for pid in owners_of_inode(self.inode)[:3]]
-        return describe_holders(self.place, "udp" if self.kind == "udp" else "tcp")
+        return describe_holders(self.place, self._protocol)
 
 
 def listeners_of(pids: Iterable[int], *, without: Collection[int] = ()) -> tuple[Listener, ...]:
@@ -90,24 +91,6 @@ def _dump(protocol: int, states: int) -> list[sock_diag.Row]:
         return sock_diag.dump(protocol, states, None)
     except OSError:
         return []
-
-
-def sockets_of(pid: int) -> set[int]:
-    """The inodes of the sockets that a process has open; none where it is gone, or another user's."""
-    folder = f"/proc/{pid}/fd"
-    inodes: set[int] = set()
-    try:
-        numbers = os.listdir(folder)
-    except OSError:
-        return inodes
-    for number in numbers:
-        try:
-            link = os.readlink(f"{folder}/{number}")
-        except OSError:
-            continue
-        if link.startswith("socket:["):
-            inodes.add(int(link[8:-1]))
-    return inodes
 
 
 class ListenersGone(Condition[bool]):
