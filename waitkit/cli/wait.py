@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         "--reverse",
         "-r",
         action="store_true",
-        help="wait until the targets (tcp, http, unix, file) are gone",
+        help=_GONE,
     )
     add("--held-for", type=duration, metavar="DURATION", help="it must hold so long without interruption")
     add(

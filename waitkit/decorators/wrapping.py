@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, Self, TypeVar
 
@@ -17,7 +17,7 @@ import wrapt
 from waitkit.conditions.sources import describe_callable
 from waitkit.ground.callables import kind_of
 
-__all__ = ["BoundWrapper", "FunctionWrapper", "refuse_generators", "wrap"]
+__all__ = ["BoundWrapper", "FunctionWrapper", "refuse_unknown_options", "wrap"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -79,7 +79,15 @@ class FunctionWrapper(wrapt.FunctionWrapper):  # type: ignore[type-arg]
         return self
 
 
-def refuse_generators(function: Any, decorator: str, instead: str) -> None:
+def refuse_unknown_options(caller: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ``TypeError`` where an option that was *given* to the public function *caller* is none of those that are *known*."""
+    known = list(known)
+    unknown = next((option for option in given if option not in known), None)
+    if unknown is not None:
+        raise TypeError(f"{caller}() takes no {unknown}=; its options are {'=, '.join(known)}=")
+
+
+def _refuse_generators(function: Any, decorator: str, instead: str) -> None:
     """Refuse what cannot be wrapped.
 
     Raises:
@@ -119,5 +127,5 @@ def wrap(
     Raises:
         TypeError: *function* cannot be decorated.
     """
-    refuse_generators(function, decorator, instead)
+    _refuse_generators(function, decorator, instead)
     return wrapper_class(function, coroutine if kind_of(function) == "coroutine" else plain)

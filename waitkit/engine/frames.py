@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Iterator
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from waitkit.engine.locks import ForkSafeLock
 
-__all__ = ["current_frames"]
+__all__ = ["coroutine_frames", "current_frames"]
 
 #: Held while the garbage collector is off, so that nobody turns it on under another.
 _lock: Final = ForkSafeLock()
@@ -30,3 +31,20 @@ def current_frames() -> dict[int, FrameType]:
         finally:
             if collects:
                 gc.enable()
+
+
+def coroutine_frames(coroutine: Any) -> Iterator[FrameType]:
+    """The frames of a coroutine that is suspended, and of what that awaits: the innermost last.
+
+    ``Task.get_stack`` has the first of them only.
+    """
+    step = coroutine
+    while step is not None:
+        for kind in ("cr", "gi", "ag"):  # coroutine, generator, asynchronous generator
+            frame = getattr(step, f"{kind}_frame", None)
+            if frame is not None:
+                yield frame
+                step = getattr(step, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
+                break
+        else:
+            return

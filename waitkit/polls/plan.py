@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypedDict
 import attrs
 
 from waitkit.conditions.condition import Condition, as_condition
+from waitkit.decorators.wrapping import refuse_unknown_options
 from waitkit.ground.durations import Duration, Nanoseconds, to_nanoseconds
 from waitkit.policies.backoff import Backoff
 from waitkit.policies.schedule import Missed, Schedule, Timing, read_schedule
@@ -63,10 +64,7 @@ def read_plan(caller: str, interval: Duration, options: PollOptions) -> Plan:
     Raises:
         TypeError, ValueError: there is no such option, or one cannot be what it should be.
     """
-    known = PollOptions.__annotations__
-    unknown = [option for option in options if option not in known]
-    if unknown:
-        raise TypeError(f"{caller}() takes no {unknown[0]}=; its options are {'=, '.join(known)}=")
+    refuse_unknown_options(caller, options, PollOptions.__annotations__)
     return _read(interval, **options)
 
 

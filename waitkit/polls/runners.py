@@ -7,14 +7,15 @@ import threading
 import traceback
 from collections.abc import Callable, Coroutine
 from functools import partial
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from waitkit.conditions.sources import describe_callable
 from waitkit.engine.background import CannotStart, start_thread
-from waitkit.engine.frames import current_frames
+from waitkit.engine.frames import coroutine_frames, current_frames
 from waitkit.engine.timers import Timer
 from waitkit.engine.workers import run_in_worker
+from waitkit.ground.callers import without_our_frames
 from waitkit.ground.durations import Nanoseconds
 from waitkit.ground.errors import Cancelled
 from waitkit.waits.scopes import CancelScope, context_within
@@ -71,7 +72,8 @@ class Run:
     def where(self) -> str:
         """The line it is in: ``"at orders.py:42 in fetch"``; empty where it has just ended."""
         if self.task is not None:
-            frame = next((frame for frame in _awaiting(self.task.get_coro()) if not _is_ours(frame)), None)
+            frames = list(coroutine_frames(self.task.get_coro()))
+            frame = next((frame for frame in reversed(frames) if not _is_ours(frame)), None)
         else:
             frame = current_frames().get(self.thread or 0)
             while frame is not None and _is_ours(frame):
@@ -80,15 +82,6 @@ class Run:
             return ""
         line = traceback.extract_stack(frame, limit=1)[-1]
         return f"at {line.filename}:{line.lineno} in {line.name}"
-
-
-def _awaiting(coroutine: Any) -> list[FrameType]:
-    """The frames of a coroutine that is suspended, the innermost first."""
-    frames: list[FrameType] = []
-    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
-        frames.insert(0, frame)
-        coroutine = coroutine.cr_await
-    return frames
 
 
 def _is_ours(frame: FrameType) -> bool:
@@ -154,7 +147,7 @@ class InWorkers:
         try:
             _refuse_coroutine(self._context.run(self._call), self._call)
         except BaseException as raised:  # noqa: BLE001 - the poller judges it
-            error = raised.with_traceback(_from_the_callee(raised))
+            error = raised.with_traceback(without_our_frames(raised) or raised.__traceback__)
         ended(run, error)
         return True
 
@@ -234,7 +227,7 @@ class InLoop:
         try:
             _refuse_coroutine(await self._call(), self._call)
         except BaseException as raised:  # noqa: BLE001 - as in a worker; what concerns the task or the loop is raised below
-            error = raised.with_traceback(_from_the_callee(raised))
+            error = raised.with_traceback(without_our_frames(raised) or raised.__traceback__)
         ended(run, error)
         if error is not None and not run.has_failed_with(error) and not isinstance(error, Cancelled):
             raise error  # the task was cancelled, or the loop is to be left
@@ -278,11 +271,3 @@ def _refuse_coroutine(result: object, call: Call) -> None:
 
 def _throw(error: BaseException) -> None:
     raise error
-
-
-def _from_the_callee(error: BaseException) -> TracebackType | None:
-    """The traceback of *error* from the first line that is not ours; all of it where every line is."""
-    trace = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame):
-        trace = trace.tb_next
-    return trace or error.__traceback__

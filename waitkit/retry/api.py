@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
 
 from waitkit.conditions.condition import as_condition
-from waitkit.decorators.wrapping import wrap
+from waitkit.decorators.wrapping import refuse_unknown_options, wrap
 from waitkit.engine.clock import now
 from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.policies.backoff import Backoff, Jitter
@@ -39,12 +39,8 @@ class RetryOptions(TypedDict, total=False):
     on_give_up: RetryHook | None
 
 
-def _refuse_unknown(name: str, options: Iterable[str]) -> None:
-    unknown = [option for option in options if option not in RetryOptions.__annotations__]
-    if unknown:
-        raise TypeError(
-            f"{name}() takes no {unknown[0]}=; its options are on=, {'=, '.join(RetryOptions.__annotations__)}="
-        )
+#: What both forms take.
+_OPTIONS: Final = ("on", *RetryOptions.__annotations__)
 
 
 def _retrier(
@@ -148,7 +144,7 @@ def retry_backoff(
     Raises:
         TypeError, ValueError: an option cannot be what it should be, or (when decorating) a generator function is decorated.
     """
-    _refuse_unknown("retry_backoff", options)
+    refuse_unknown_options("retry_backoff", options, _OPTIONS)
     retrier = _retrier(on, on_result=on_result, **options)
 
     def decorate(function: F) -> F:
@@ -276,7 +272,7 @@ def retrying(*, on: RetryOn, **options: Unpack[RetryOptions]) -> Retrying:
     Raises:
         TypeError, ValueError: an option cannot be what it should be.
     """
-    _refuse_unknown("retrying", options)
+    refuse_unknown_options("retrying", options, _OPTIONS)
     return Retrying(_retrier(on, **options))
 
 

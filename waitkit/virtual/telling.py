@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from waitkit.engine.frames import current_frames
+from waitkit.engine.frames import coroutine_frames, current_frames
 from waitkit.virtual.real import name_of
 from waitkit.waits.drivers import wait_in_loop
 
@@ -60,22 +60,8 @@ def describe_running(thread: int) -> str:
 
 def describe_task(task: asyncio.Task[Any]) -> list[str]:
     """What a task awaits, and the lines it has come there by."""
-    frames = list(_coroutine_frames(task))
+    frames = list(coroutine_frames(task.get_coro()))
     return [f"task {task.get_name()!r}: {_awaited(task, frames)}", *_indented(2, _lines_of(frames))]
-
-
-def _coroutine_frames(task: asyncio.Task[Any]) -> Iterator[FrameType]:
-    """The frames of its coroutine, and of what that awaits: ``Task.get_stack`` has the first of them only."""
-    step: Any = task.get_coro()
-    while step is not None:
-        for kind in ("cr", "gi", "ag"):  # coroutine, generator, asynchronous generator
-            frame = getattr(step, f"{kind}_frame", None)
-            if frame is not None:
-                yield frame
-                step = getattr(step, "gi_yieldfrom" if kind == "gi" else f"{kind}_await")
-                break
-        else:
-            return
 
 
 def _awaited(task: asyncio.Task[Any], frames: list[FrameType]) -> str:
