@@ -14,9 +14,22 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")
-REASON = "needs Chromium and its driver: apt-get install --no-install-recommends chromium chromium-driver"
+
+#: The marks of the files whose tests take the fixture ``browser``.
+NEEDS_BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None,
+        reason="needs Chromium and its driver: apt-get install --no-install-recommends chromium chromium-driver",
+    ),
+    # selenium's own; its driver process is ended by quit().
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.timeout(120),
+]
 
 _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -25,7 +38,7 @@ _OPTIONS = (
 
 
 @contextlib.contextmanager
-def chromium(width: int = 1100, height: int = 800, *, dark: bool = False) -> Iterator[Any]:
+def chromium(width: int = 1100, height: int = 800) -> Iterator[Any]:
     """A browser with a profile of its own; both are gone afterwards."""
     # Imported here: where there is no browser, there may be no selenium either.
     from selenium import webdriver
@@ -38,8 +51,6 @@ def chromium(width: int = 1100, height: int = 800, *, dark: bool = False) -> Ite
         options.binary_location = CHROMIUM
         for argument in (*_OPTIONS.split(), f"--user-data-dir={profile}", f"--window-size={width},{height}"):
             options.add_argument(argument)
-        if dark:
-            options.add_argument("--blink-settings=preferredColorScheme=0")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         driver = webdriver.Chrome(options=options, service=Service(DRIVER, log_output=os.devnull))
         try:
@@ -48,13 +59,24 @@ def chromium(width: int = 1100, height: int = 800, *, dark: bool = False) -> Ite
                 "Emulation.setDeviceMetricsOverride",
                 {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
             )
-            if dark:
-                driver.execute_cdp_cmd(
-                    "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-                )
             yield driver
         finally:
             driver.quit()
+
+
+@contextlib.contextmanager
+def prefers(driver: Any, scheme: str) -> Iterator[None]:
+    """Have pages be told, for the length of a block, that their user prefers this scheme of colours."""
+
+    def tell(value: str) -> None:
+        features = [{"name": "prefers-color-scheme", "value": value}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+    tell(scheme)
+    try:
+        yield
+    finally:
+        tell("")
 
 
 @contextlib.contextmanager

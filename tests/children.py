@@ -31,12 +31,12 @@ def program(code: str) -> list[str]:
 
 
 def standard_helper(process: psutil.Process) -> bool:
-    """Whether it is one of multiprocessing's own, or waitkit's guardian; or has ended since it was listed."""
+    """Whether it is one of multiprocessing's own, or of these tests', or waitkit's guardian; or has ended since it was listed."""
     try:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return True
-    helpers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "waitkit/processes/tree.py")
+    helpers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "waitkit/processes/tree.py", "_zygote.py")
     # One that is just ending has no command line any more, and is no zombie yet.
     return not line or any(helper in line for helper in helpers)
 

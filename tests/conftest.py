@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -47,3 +48,12 @@ def virtual() -> Iterator[virtual_clock]:
     """Virtual time for the length of a test; ``waitkit.engine.clock.now()`` tells it to the nanosecond."""
     with virtual_clock() as virtual:
         yield virtual
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One browser for all tests of a file, which is marked with what it needs."""
+    from browser import chromium
+
+    with chromium() as driver:
+        yield driver

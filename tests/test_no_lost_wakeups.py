@@ -41,6 +41,7 @@ def _race(rounds: int, seed: int, prepare, change, condition_of) -> int:
     return held
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prepare", "change", "condition_of"),
     [

@@ -81,6 +81,7 @@ def test_what_is_set_during_a_run_is_not_lost(make):
     assert not event.is_set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

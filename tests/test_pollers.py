@@ -446,6 +446,7 @@ def test_fixed_rate_does_not_drift():
     assert {(due - dues[0]) % 1_000_000 for due in dues} == {0}
 
 
+@pytest.mark.slow
 def test_ten_thousand_pollers():
     """Ten thousand pollers run, and stop, on a few threads."""
     ran, ours = [], own_threads()

@@ -1,27 +1,18 @@
-"""The page of the wait report, in a real browser: sorted, filtered, used with the keyboard, in light and dark."""
+"""The page of the wait report, in a real browser: sorted, filtered, used with the keyboard, in light and dark, in virtual time."""
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections import Counter
 
 import pytest
-from browser import CHROMIUM, DRIVER, REASON, ask_perfetto, chromium, perfetto
-from report_rows import many, row
+from browser import NEEDS_BROWSER, prefers
+from report_rows import HOUR, many, mixed, row
 from support import until
 
-from waitkit import after, recording, wait_for, wait_for_async
 from waitkit.report.page import write_page
-from waitkit.report.trace import write_trace
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason=REASON),
-    # selenium's own; its driver process is ended by quit().
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.timeout(120),
-]
+pytestmark = NEEDS_BROWSER
 
 ROWS = [
     *many(400),
@@ -36,13 +27,6 @@ def pages(tmp_path_factory):
     write_page(ROWS, folder / "some.html", title="Some waits")
     write_page(many(50_000), folder / "many.html")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One browser for all tests of this file."""
-    with chromium() as driver:
-        yield driver
 
 
 class Page:
@@ -194,8 +178,8 @@ def test_light_and_dark(browser, pages):
     page.find("#theme").click()
     dark = page.script(colour)
     assert page.find("#theme").get_attribute("aria-pressed") == "true"
-    with chromium(dark=True) as other:
-        page = Page(other, (pages / "some.html").as_uri())
+    with prefers(browser, "dark"):
+        page = Page(browser, (pages / "some.html").as_uri())
         assert page.script(colour) == dark != light
         page.find("#theme").click()
         assert page.script(colour) == light
@@ -252,46 +236,69 @@ def test_nothing_is_asked_of_the_network(page):
     assert "Content Security Policy" in page.complaints()[0]["message"]
 
 
-SLICES = """
-    select s.name, s.ts, s.dur, t.name, extract_arg(s.arg_set_id, 'args.outcome'), extract_arg(s.arg_set_id, 'args.looks')
-    from slice s join thread_track on s.track_id = thread_track.id join thread t using(utid)
-    order by s.ts, s.name, t.name
+# Real and virtual time on one page: apart, each at its own scale.
+
+
+def test_the_page_adds_up_real_and_virtual_time_apart(browser, tmp_path):
+    """The heading and the tables tell virtual time as such, and never as part of a sum of real time."""
+    write_page(mixed(), tmp_path / "waits.html")
+    browser.get_log("browser")
+    browser.get((tmp_path / "waits.html").as_uri())
+    summary = browser.find_element("css selector", "#summary").text
+    assert summary.startswith("6 waits, 500.0 ms of real time and 1.0 h of virtual time, 0 did not end")
+    cells = "return [...document.querySelectorAll('tbody tr:not(.space)')].map(r => [...r.cells].slice(0, 3).map(c => c.title))"
+    assert browser.execute_script(cells) == [
+        ["tests/test_sea.py:7, in virtual time", "4", "1.0 h"],
+        ["tests/test_sea.py:7", "2", "500.0 ms"],
+    ]
+    browser.find_element("css selector", "tbody button").click()
+    assert browser.find_element("css selector", "#shown").text == "4 of 6 shown"
+    assert browser.find_element("css selector", "#only").text.startswith("Only tests/test_sea.py:7, in virtual time")
+    browser.find_element("css selector", "#tab3").click()
+    tracks = "return [...document.querySelectorAll('tbody tr:not(.space)')].map(r => r.cells[3].title)"
+    assert browser.execute_script(tracks)[0] == "main MainThread, virtual time of t.py::test_b"
+    assert browser.get_log("browser") == []
+
+
+# How wide the bars of each line are on the canvas, in pixels: one for each of the given lines.
+BARS = """
+    const canvas = document.getElementById("timeline"), pen = canvas.getContext("2d");
+    const hex = getComputedStyle(document.documentElement).getPropertyValue("--held").trim();
+    const want = [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16)), found = [];
+    for (const top of arguments[0]) {
+      const row = pen.getImageData(0, top + 4, canvas.width, 1).data;
+      let count = 0;
+      for (let i = 0; i < row.length; i += 4) count += want.every((value, k) => row[i + k] === value);
+      found.push(count);
+    }
+    return found;
 """
 
 
-def opened_by_perfetto(driver, path):
-    """The slices of a trace as Perfetto has read them, after it has complained of nothing."""
-    with perfetto(path) as address:
-        driver.get(address)
-        until(lambda: driver.execute_script("return !!(globalThis.app && app.trace && app.trace.engine)"), "Perfetto")
-        assert ask_perfetto(driver, "select name, value from stats where severity != 'info' and value > 0") == []
-        found = ask_perfetto(driver, SLICES)
-        driver.get("about:blank")
-    return found
+def test_each_axis_is_drawn_at_its_own_scale(browser, tmp_path):
+    """Beside an hour of virtual time, bars of real time are as wide as they would be alone, and each axis zooms by itself."""
+    from selenium.webdriver.common.action_chains import ActionChains
 
+    rows = [row(0, 100, overshoot=0), row(400, 500, overshoot=0), row(9 * HOUR, 10 * HOUR, clock=1, overshoot=0)]
+    write_page(rows, tmp_path / "waits.html")
+    browser.get((tmp_path / "waits.html").as_uri())
+    head, line = 42, 22
+    places = [head, 2 * head + line]
+    width = browser.execute_script("return document.getElementById('timeline').clientWidth") - 170
 
-def test_perfetto_opens_the_trace(browser, tmp_path):
-    """Perfetto's own viewer shows each wait, with its times to the microsecond, its thread, and what else was noted."""
-    path = tmp_path / "waits.json"
-    write_trace(ROWS, path)
-    zero = min(one["start"] for one in ROWS)
-    expected = [
-        [one["what"], one["start"] - zero, one["end"] - one["start"], one["thread"], one["outcome"], one["looks"]]
-        for one in ROWS
-    ]
-    assert opened_by_perfetto(browser, path) == sorted(expected, key=lambda one: (one[1], one[0], one[3]))
+    def bars():
+        return browser.execute_script(BARS, places)
 
-
-def test_perfetto_opens_a_recording(browser, tmp_path):
-    """So it does with what a program has recorded, waits at the same time among them."""
-    path = tmp_path / "recorded.json"
-
-    async def several():
-        await asyncio.gather(*(wait_for_async(after(f"{n}ms"), message=f"{n} ms") for n in (2, 3, 4)))
-
-    with recording(path):
-        wait_for(after("1ms"), message="alone")
-        asyncio.run(several())
-    found = opened_by_perfetto(browser, path)
-    assert sorted(name for name, *_ in found) == ["2 ms", "3 ms", "4 ms", "alone"]
-    assert all(duration >= 1_000_000 for _, _, duration, *_ in found)
+    until(lambda: bars()[1] > 0.9 * width)
+    assert bars()[0] == pytest.approx(0.4 * width, abs=4 + 0.06 * width)  # less the words in them
+    browser.execute_script("document.getElementById('timeline').focus()")
+    ActionChains(browser).send_keys("n", "n", "n", "-", "n").perform()
+    assert "virtual time of tests/test_sea.py::test_tide" in browser.find_element("css selector", "#chosen").text
+    before = bars()[0]
+    ActionChains(browser).send_keys("+", "+").perform()
+    until(lambda: bars()[1] > 0.9 * width)
+    assert bars()[0] == before
+    ActionChains(browser).send_keys("p", "+", "+").perform()
+    until(lambda: bars()[0] != before)
+    ActionChains(browser).send_keys("0").perform()
+    until(lambda: bars()[0] == before)

@@ -79,6 +79,7 @@ def test_jitter_does_not_add_up(runs, interval, share, seed):
         assert tick.at % interval == 0
 
 
+@pytest.mark.slow
 def test_no_drift_over_a_million_ticks():
     """At a fixed rate of a third of a second a million ticks on time end exactly a million intervals later."""
     plan = schedule(interval="333333333ns", timing="fixed_rate")

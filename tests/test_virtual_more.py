@@ -323,6 +323,7 @@ def may_be_interrupted(code: bytes, at: int) -> bool:
     return dis.opname[code[at]] != "PUSH_EXC_INFO" and not any(leaving in around for leaving in LEAVES)
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_way_in_and_out():
     """Ctrl-C at any bytecode of entering or leaving puts everything back, except at the very edges of the two methods."""
     before = patched()
@@ -503,6 +504,7 @@ def course() -> list[tuple[object, ...]]:
     return trace
 
 
+@pytest.mark.slow
 def test_a_bigger_scenario_takes_the_same_course():
     """Fifty runs of ten threads, a poller, a pool and a loop give one trace."""
     first = course()

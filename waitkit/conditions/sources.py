@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import linecache
 from collections.abc import Callable
 from functools import lru_cache
 from types import CodeType
@@ -56,6 +55,7 @@ def describe_error(error: BaseException) -> str:
 def _lambda_source(code: CodeType) -> str | None:
     """The text of just this lambda, found by the positions of its instructions: a line may hold several."""
     import ast  # only when a message is written
+    import linecache
 
     text = "".join(linecache.getlines(code.co_filename))
     tree = _parsed(text)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from typing import TypeAlias
 
-__all__ = ["Address", "check_host", "check_port", "is_literal", "is_local", "is_loopback", "resolve"]
+__all__ = ["Address", "check_host", "check_port", "is_literal", "is_local", "resolve"]
 
 #: An address family with the address to connect to.
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[object, ...] | str]
+
+_LOOPBACK_6 = bytes(15) + b"\1"
 
 
 def check_port(port: int, name: str = "port") -> int:
@@ -39,23 +40,25 @@ def check_host(host: str) -> str:
 
 def is_literal(host: str) -> bool:
     """Whether *host* needs no name service: an IP address, or ``localhost``."""
-    if host == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
+    return host == "localhost" or _packed(host.partition("%")[0]) is not None
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Whether *host* is surely this machine, by a loopback address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    packed = _packed(host.partition("%")[0])
+    return (
+        host == "localhost" or packed == _LOOPBACK_6 or (packed is not None and len(packed) == 4 and packed[0] == 127)
+    )
+
+
+def _packed(host: str) -> bytes | None:
+    """An IP address as the system has it; ``None`` where the text is none."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_pton(family, host)
+        except (OSError, ValueError):  # it is none of this family; no text of an address at all
+            pass
+    return None
 
 
 def is_local(address: Address) -> bool:
@@ -67,7 +70,7 @@ def is_local(address: Address) -> bool:
     if isinstance(where, str):
         return True  # a path
     host = str(where[0])
-    if ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+    if _is_loopback(host):
         return True
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,6 +77,8 @@ def socket_activation(
     """
     if isinstance(argv, str | bytes) or not argv:
         raise TypeError(f"argv={argv!r} is no program with arguments: give a list, such as ['gunicorn', 'service:app']")
+    import shutil  # which costs more than all of this file
+
     words = [os.fspath(word) for word in argv]
     if not sockets:
         raise ValueError("socket_activation needs a socket to hand over, such as reservation.listen()")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,10 +13,11 @@ from waitkit.ground.durations import SECOND
 from waitkit.ground.settings import scaled
 from waitkit.ports.handover import socket_activation
 from waitkit.processes import tree
-from waitkit.processes.guardian import Guarded, announce_self, pipe_for_child
+from waitkit.processes.guardian import Guarded
 from waitkit.processes.identity import Identity
+from waitkit.processes.in_child import Setup, run_in_child
 from waitkit.processes.output import Output, Sink
-from waitkit.processes.ready_event import ReadyEvent, ReadySignalled
+from waitkit.processes.ready_signalled import ReadySignalled
 from waitkit.processes.surroundings import Surroundings, environment_for, environment_of_program, popen_options
 from waitkit.waits.drivers import block
 from waitkit.waits.scopes import outside_scopes
@@ -205,12 +205,12 @@ class CallableChild:
         self._ready_pipe: Connection | None = None
         try:
             streams = _Streams()
-            setup = _Setup(surroundings, {**additions, guarded.name: ""}, guarded.root.mark, streams, lent)
+            setup = Setup(surroundings, {**additions, guarded.name: ""}, guarded.root.mark, streams.theirs, lent)
             ready = None
             if event:
                 self._ready_pipe, ready = context.Pipe(duplex=False)
                 lent.append(ready)
-            self._process = context.Process(target=_run_in_child, args=(target, args, setup, ready), name=self.name)
+            self._process = context.Process(target=run_in_child, args=(target, args, setup, ready), name=self.name)
             self._process.start()
             self.identity = Identity(self._process.pid, guarded)
             self.output = streams.read_by(sink)
@@ -263,55 +263,3 @@ class CallableChild:
         self.output.finish()
         if self._ready_pipe is not None:
             self._ready_pipe.close()
-
-
-class _Setup:
-    """What a callable's process does before it runs the callable; it is pickled on its way there.
-
-    The pipes are added to *lent*: the parent closes them when the child has been started.
-    """
-
-    def __init__(
-        self,
-        surroundings: Surroundings,
-        additions: Mapping[str, str],
-        mark: int,
-        streams: _Streams,
-        lent: list[Connection],
-    ) -> None:
-        from multiprocessing.connection import Connection
-
-        self.surroundings = surroundings
-        self.additions = additions
-        self.mark = mark
-        self.streams: list[Connection] = []
-        while streams.theirs:
-            self.streams.insert(0, Connection(streams.theirs.pop(), readable=False))
-            lent.append(self.streams[0])
-        fd = pipe_for_child()
-        self.announcement = None if fd is None else Connection(fd, readable=False)
-        if self.announcement is not None:
-            lent.append(self.announcement)
-
-    def run(self) -> None:
-        for pipe, number, name in zip(self.streams, (1, 2), ("stdout", "stderr"), strict=True):
-            os.dup2(pipe.fileno(), number)
-            pipe.close()
-            # A new stream: a forked child may have inherited one that leads elsewhere, or holds what the parent wrote.
-            setattr(sys, name, open(number, "w", buffering=1, closefd=False, errors="backslashreplace"))  # noqa: SIM115
-        if hasattr(os, "setsid"):
-            os.setsid()
-        if self.announcement is not None:
-            announce_self(self.announcement.fileno(), self.mark)
-            self.announcement.close()
-        self.surroundings.enter(self.additions)
-
-
-def _run_in_child(
-    target: Callable[..., object], args: Sequence[object], setup: _Setup, ready: Connection | None
-) -> None:
-    setup.run()
-    if ready is None:
-        target(*args)
-    else:
-        target(*args, ready_event=ReadyEvent(ready))
