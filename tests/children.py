@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import psutil
 import pytest
@@ -36,7 +36,12 @@ def standard_helper(process: psutil.Process) -> bool:
         line = " ".join(process.cmdline())
     except psutil.Error:
         return True
-    helpers = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "waitkit/processes/tree.py", "_zygote.py")
+    helpers = (
+        "multiprocessing.resource_tracker",
+        "multiprocessing.forkserver",
+        "waitkit/processes/tree.py",
+        "_zygote.py",
+    )
     # One that is just ending has no command line any more, and is no zombie yet.
     return not line or any(helper in line for helper in helpers)
 
@@ -45,9 +50,17 @@ def own_children() -> list[psutil.Process]:
     """The living processes below this one, those of multiprocessing itself left out."""
     return [
         child
-        for child in psutil.Process().children(recursive=True)
+        for child in descendants(os.getpid())
         if child.is_running() and child.status() != psutil.STATUS_ZOMBIE and not standard_helper(child)
     ]
+
+
+def descendants(pid: int) -> Iterator[psutil.Process]:
+    """As ``psutil.Process(pid).children(recursive=True)``, which looks at all processes of the machine; nearly each test asks."""
+    for child in tree._children_of(pid):
+        with suppress(psutil.NoSuchProcess):
+            yield psutil.Process(child)
+        yield from descendants(child)
 
 
 @pytest.fixture

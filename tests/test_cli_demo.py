@@ -63,6 +63,7 @@ def test_ctrl_c_in_the_middle(real):
     assert "Waiting edition" not in demo.out.text
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_it_sleeps(real):
     """Ctrl-C ends the sleeping edition, too, in one of its sleeps, which come after the waiting edition."""
     with Command("demo", "--with-sleeps", env=real) as demo, nobody_left(demo):
@@ -74,6 +75,7 @@ def test_ctrl_c_while_it_sleeps(real):
     assert demo.out.text.count(" ok ") < 52
 
 
+@pytest.mark.slow
 def test_ctrl_c_that_is_ignored(real):
     """Where Ctrl-C is ignored already, as in the background of a script, it goes on being ignored."""
     with Command(way=["sh", "-c", 'trap "" INT; exec "$@"', "sh", *MODULE, "demo"], env=real) as demo:

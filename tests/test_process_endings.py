@@ -135,6 +135,7 @@ def test_stopped_from_several_threads() -> None:
             assert [wait_for(each, LONG).result() for each in stopping] == [-signal.SIGTERM] * 4
 
 
+@pytest.mark.slow
 def test_signal_races_with_the_end() -> None:
     """A process may end, and be reaped by somebody who waits for it, while it is sent a signal: that is no error."""
     for _ in range(100):
@@ -185,6 +186,7 @@ def living_in_session(sid: int) -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.slow
 def test_tree_that_grows_while_it_is_killed() -> None:
     """A descendant that starts processes all the time, also while the tree is killed, leaves none of them behind."""
     code = """
@@ -364,6 +366,7 @@ def test_forked_child_leaves_the_process_to_its_parent(use: str) -> None:
         assert process.exit_code is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -295,6 +295,7 @@ print(json.dumps([len(ends), sorted(set(ends)), sorted(set(marks)), sorted(set(a
 """
 
 
+@pytest.mark.slow
 def test_threads_that_fork_during_launches() -> None:
     """While programs are started and killed, what other threads fork in any way is never killed, and keeps no mark."""
     script = FORKING_THREADS.format(path=sys.path)
@@ -483,6 +484,7 @@ def test_guardian_that_is_killed(tmp_path: Path) -> None:
         wait_for(lambda: not any(map(is_living, [*pids, second])), LONG)
 
 
+@pytest.mark.slow
 def test_parent_killed_during_the_launch(tmp_path: Path) -> None:
     """A program that is killed before it could note what it has just started leaves that behind neither."""
     code = """

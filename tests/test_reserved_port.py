@@ -171,6 +171,7 @@ def test_threads() -> None:
     assert len(set(ports)) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("within", [None, (20_000, 31_999)])
 def test_unique_across_processes(within: tuple[int, int] | None) -> None:
     """Eight processes that hold 200 reservations each, all at the same time, hold 1600 different ports; of a range too."""

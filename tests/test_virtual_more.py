@@ -512,6 +512,7 @@ def test_a_bigger_scenario_takes_the_same_course():
     assert all(course() == first for _ in range(49))
 
 
+@pytest.mark.slow
 def test_blocks_leave_nothing():
     """A hundred blocks with threads, a pool, a poller and a loop leave no thread, no descriptor and no clock."""
 
