@@ -39,7 +39,7 @@ def standard_helper(process: psutil.Process) -> bool:
     helpers = (
         "multiprocessing.resource_tracker",
         "multiprocessing.forkserver",
-        "waitkit/processes/tree.py",
+        "waitkit/processes/guard.py",
         "_zygote.py",
     )
     # One that is just ending has no command line any more, and is no zombie yet.

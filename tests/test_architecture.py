@@ -69,7 +69,7 @@ PERMITTED = {
     ("waitkit/rates/api.py", "acquire"): "a limiter's own, which is judged where it is",
     ("waitkit/processes/ready_signalled.py", "recv_bytes"): "after poll() has said that something is there",
     ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
-    ("waitkit/processes/tree.py", "poll"): "in the guardian, which is a program of its own and has nothing else to do",
+    ("waitkit/processes/guard.py", "poll"): "in the guardian, which is a program of its own and has nothing else to do",
     ("waitkit/processes/gone.py", "waitpid"): "with WNOHANG",
     ("waitkit/processes/notifications.py", "recvmsg"): "of a socket that does not block",
     ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
@@ -235,7 +235,7 @@ def test_one_place_selects() -> None:
     """Exactly one call in waitkit waits for descriptors; all others only look. The guardian is another program."""
     assert [rest.file for rest in all_resting_calls() if rest.text in ("select", "poll")] == [
         "waitkit/engine/descriptors.py",
-        "waitkit/processes/tree.py",
+        "waitkit/processes/guard.py",
     ]
 
 

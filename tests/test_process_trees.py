@@ -472,7 +472,7 @@ def test_guardian_that_is_killed(tmp_path: Path) -> None:
         return [
             child.pid
             for child in psutil.Process(running.pid).children()
-            if is_living(child.pid) and "tree.py" in str(child.cmdline())
+            if is_living(child.pid) and "guard.py" in str(child.cmdline())
         ]
 
     with ended_afterwards(pids):

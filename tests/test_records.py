@@ -173,7 +173,8 @@ def test_progress_of_a_task_makes_it_not_look():
             await wait_for_async(event, None)
 
     asyncio.run(main())
-    assert [report.looks for report in reports] == [2, 2, 2]
+    assert len(reports) >= 3  # on a busy machine there may be one more before the task runs again
+    assert {report.looks for report in reports} == {2}
 
 
 def test_a_busy_look_delays_progress_and_does_not_pile_it_up(virtual):

@@ -55,6 +55,11 @@ class DescriptorWatch(Watch):
             return False
         return True
 
+    @property
+    def was_called(self) -> bool:
+        """Whether the descriptor was ready, and nobody has listened to it since."""
+        return self._subscription is not None and not self._subscription.live
+
     def close(self) -> None:
         if self._subscription is not None:
             self._subscription.close()

@@ -92,6 +92,10 @@ class _ProcessWatch(DescriptorWatch):
     def look(self, now: Nanoseconds) -> Verdict:
         if self._wake is not None and self._pidfd is None and not self._gone:
             self._open(self._condition.pid)
+        if self.was_called:  # most likely of the end, of which it would call again at once
+            self._ended = self._condition.ended()
+            if self._ended is not None:
+                return Verdict(True, self._ended)
         # Listen first: an end after that is heard. One that the kernel has told of already, it would tell again and again.
         listening = self._pidfd is not None and not self._gone and self.listen(self._pidfd)
         self._ended = self._condition.ended()

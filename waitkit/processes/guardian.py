@@ -71,7 +71,7 @@ class _Guardian:
 
     def _start(self) -> None:
         """Start the guardian, and tell it of all trees. What we write waits in the pipe until it reads."""
-        program = tree.__file__
+        program = os.path.join(os.path.dirname(tree.__file__), "guard.py")
         if not (
             sys.executable and hasattr(os, "posix_spawn") and os.path.isfile(program) and os.path.isdir("/proc/self")
         ):

@@ -9,14 +9,13 @@ that name *and* leaves the session *and* has lost its ancestors is not found.
 A member may begin trees of its own, which have marks of their own, and belong to this one with all that they have grown into.
 The guardian of such a tree is not killed but awaited: it knows best what is to go, and goes when its owner does.
 
-This file is the program of the guardian, too (see :mod:`waitkit.processes.guardian`), so it imports next to nothing.
+The program of the guardian imports this file, too (see :mod:`waitkit.processes.guard`), so the file imports next to nothing.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 
 TYPE_CHECKING = False  # as of typing, which is not imported
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ except ImportError:  # Windows
 
 __all__ = [
     *("FIRST_MARK", "GUARDS", "LOCKS", "MARK", "Facts", "Root", "Search"),
-    *("exists", "facts_of", "is_process", "kill_members", "last_pid", "mark_of", "members", "read"),
+    *("exists", "facts_of", "is_process", "kill_members", "last_pid", "mark_of", "members", "pidfd_of", "read"),
 ]
 
 #: The beginning of the name that stands in the environment of a program; the number of its mark follows.
@@ -42,7 +41,6 @@ FIRST_MARK = 1 << 60
 _LAST_MARK = FIRST_MARK + (1 << 48)
 #: Added to the mark of a guardian.
 GUARDS = 1 << 50
-_LINGER = 3  # seconds
 _MOST_PASSES = 1_000
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
@@ -279,7 +277,7 @@ def _by_their_parents(pids: Iterable[int]) -> Callable[[int], set[int]]:
     return lambda pid: {child for child, parent in parents.items() if parent == pid}
 
 
-def _pidfd_of(pid: int, facts: Facts) -> int | None:
+def pidfd_of(pid: int, facts: Facts) -> int | None:
     """A descriptor of just this process, not of one that got its number since; ``None`` where there is none to be had."""
     if not hasattr(os, "pidfd_open"):
         return None
@@ -299,7 +297,7 @@ def _is_still(pid: int, facts: Facts) -> bool:
 
 
 def _kill(pid: int, facts: Facts) -> None:
-    fd = _pidfd_of(pid, facts)
+    fd = pidfd_of(pid, facts)
     try:
         if fd is not None:
             signal.pidfd_send_signal(fd, _KILL)
@@ -349,50 +347,3 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
             break
         barren.update((pid, facts.start) for pid, facts in found.items())
     return killed
-
-
-def _guard(fd: int) -> None:
-    """Be told of trees through a pipe, and kill those that are left when its other side is gone.
-
-    The lines are ``+mark`` before a process is started, ``=mark pid start`` after, and ``-mark`` when it is gone.
-    """
-    trees: dict[int, Root] = {}
-    rest = b""
-    while True:
-        # With nothing to guard it ends by itself. Should a tree be announced at that very moment, its owner notices.
-        signal.alarm(0 if trees else _LINGER)
-        chunk = os.read(fd, 65_536)
-        if not chunk:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            number, *identity = map(int, line[1:].split())
-            if line[:1] == b"-":
-                trees.pop(number, None)
-            else:
-                trees[number] = root = Root(number, *identity)
-                if root.pid and not root.start and (facts := facts_of(root.pid)) is not None:
-                    root.start = facts.start if Search(root).is_root(mark_of(root.pid)) else -1
-    killed: dict[int, Facts] = {}
-    for tree in trees.values():
-        killed |= kill_members(tree)
-    _see_them_go(killed)
-
-
-def _see_them_go(killed: dict[int, Facts]) -> None:
-    """Who waits for the guardian to be gone may think the trees gone as well."""
-    import select
-
-    for pid, facts in killed.items():
-        fd = _pidfd_of(pid, facts)
-        if fd is not None:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(_LINGER * 1_000)  # who is in an uninterruptible call may take longer
-            os.close(fd)
-
-
-if __name__ == "__main__":
-    for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(_signal, signal.SIG_IGN)
-    _guard(int(sys.argv[1]))

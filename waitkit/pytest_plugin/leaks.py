@@ -22,7 +22,7 @@ _PATIENCE: Final = "1s"
 # waitkit's own threads end by themselves when nothing waits any more, two seconds later; their descriptors with them.
 _OURS: Final = "waitkit-"
 # multiprocessing keeps these for the rest of the program's life, once it has needed them; waitkit its guardian for seconds.
-_HELPERS: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "/waitkit/processes/tree.py")
+_HELPERS: Final = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "/waitkit/processes/guard.py")
 
 
 class Snapshot(NamedTuple):
