@@ -177,8 +177,11 @@ def _figure(value: float) -> str:
 
 
 def times(samples: Sequence[float], baseline: Sequence[float]) -> float:
-    """How many times the median of *baseline* that of *samples* is."""
-    return median(samples) / median(baseline)
+    """How many times *baseline* it is: the median of the ratios within each round.
+
+    A machine whose cores are shared is at times half as fast for some seconds: a ratio of medians can compare the one with the other.
+    """
+    return median([sample / base for sample, base in zip(samples, baseline, strict=True)])
 
 
 class OtherLoad:
