@@ -78,3 +78,10 @@ def mixed() -> list[Row]:
         row(first + 60_000, first + 90_000, what="half a minute", clock=1, test="t.py::test_a", task="reader"),
         row(first + 5, first + 6, what="a moment", clock=1, process="gw1", pid=101, test=""),
     ]
+
+
+#: Some hundred waits, and one unlike the others.
+ROWS = [
+    *many(400),
+    row(40, 90, what="a rare thing <b>", outcome="timeout", caller="tests/rare.py:1", test="tests/rare.py::test_rare"),
+]

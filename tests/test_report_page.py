@@ -7,17 +7,12 @@ from collections import Counter
 
 import pytest
 from browser import NEEDS_BROWSER, prefers
-from report_rows import HOUR, many, mixed, row
+from report_rows import HOUR, ROWS, many, mixed, row
 from support import until
 
 from waitkit.report.page import write_page
 
 pytestmark = NEEDS_BROWSER
-
-ROWS = [
-    *many(400),
-    row(40, 90, what="a rare thing <b>", outcome="timeout", caller="tests/rare.py:1", test="tests/rare.py::test_rare"),
-]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from browser import NEEDS_BROWSER, ask_perfetto, perfetto
-from report_rows import many, mixed, row
+from report_rows import ROWS, mixed
 from support import until
 
 from waitkit import after, recording, wait_for, wait_for_async
@@ -14,11 +14,6 @@ from waitkit.ground.durations import SECOND
 from waitkit.report.trace import write_trace
 
 pytestmark = [*NEEDS_BROWSER, pytest.mark.slow]
-
-ROWS = [
-    *many(400),
-    row(40, 90, what="a rare thing <b>", outcome="timeout", caller="tests/rare.py:1", test="tests/rare.py::test_rare"),
-]
 
 SLICES = """
     select s.name, s.ts, s.dur, t.name, extract_arg(s.arg_set_id, 'args.outcome'), extract_arg(s.arg_set_id, 'args.looks')
