@@ -158,29 +158,38 @@ def test_nobody_reads_the_progress() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "41\n", "")
 
 
-def test_a_swallowed_ctrl_c_still_ends_the_block() -> None:
-    """Where Python drops the KeyboardInterrupt, as in a finalizer, the next wait ends, and the block is left by it."""
-    done = python(
-        """
-        import os, signal, sys
-        from waitkit import Event, wait_for
-        from waitkit.cli.interrupts import interruptible
-        class Swallows:
-            def __del__(self):
-                os.kill(os.getpid(), signal.SIGINT)
-                for _ in range(10_000):
-                    pass
-        sys.unraisablehook = lambda _: print("swallowed")
-        try:
-            with interruptible() as scope:
-                Swallows()
-                print(scope.cancel_called)
-                wait_for(Event(), None)
-        except KeyboardInterrupt:
-            print("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-        """
-    )
-    assert (done.stdout, done.stderr) == ("swallowed\nTrue\ninterrupted True\n", "")
+SWALLOWED = """
+import os, signal, sys
+from waitkit import Event, wait_for
+from waitkit.cli.interrupts import interruptible
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(10_000):
+            pass
+{hook}
+try:
+    with interruptible() as scope:
+        Swallows()
+        print(scope.cancel_called)
+        wait_for(Event(), None)
+except KeyboardInterrupt:
+    print("interrupted", signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+@pytest.mark.parametrize(
+    ("hook", "told"),
+    [('sys.unraisablehook = lambda _: print("swallowed")', "swallowed\n"), ("", "")],
+    ids=["a hook", "none"],
+)
+def test_a_swallowed_ctrl_c_still_ends_the_block(hook: str, told: str) -> None:
+    """Where Python drops the KeyboardInterrupt, as in a finalizer, the next wait ends, and the block is left by it.
+
+    A hook of the program hears of what was dropped; otherwise nothing is printed of it.
+    """
+    done = python(SWALLOWED.format(hook=hook))
+    assert (done.stdout, done.stderr) == (f"{told}True\ninterrupted True\n", "")
 
 
 def test_a_block_that_was_not_interrupted() -> None:
