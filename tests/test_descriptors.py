@@ -193,7 +193,7 @@ def test_nothing_stays_open(pipe, monkeypatch):
     owner = Descriptors()
     called = threading.Event()
     owner.watch(pipe[0], called.set)
-    [thread] = [t for t in threading.enumerate() if t.name == "waitkit-descriptors" and t._target.__self__ is owner]
+    [thread] = [t for t in threading.enumerate() if t.name == "waitkit-descriptors" and t._target.run.__self__ is owner]
     assert thread.daemon
     os.write(pipe[1], b"x")
     assert called.wait(LIMIT)
@@ -201,6 +201,21 @@ def test_nothing_stays_open(pipe, monkeypatch):
     assert descriptors() == before
     owner.watch(pipe[0], lambda: None).close()  # it starts again where it is needed
     until(lambda: descriptors() == before)
+
+
+def test_what_a_wake_up_raises_is_shown(pipe, monkeypatch):
+    """The thread belongs to many: what one of them raises reaches threading.excepthook, and the others are called."""
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: shown.append(args.exc_type))
+    owner, called = Descriptors(), threading.Event()
+
+    def fail():
+        raise LookupError
+
+    owner.watch(pipe[1], fail, write=True)
+    until(lambda: shown == [LookupError])
+    owner.watch(pipe[1], called.set, write=True)
+    until(called)
 
 
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="what the kernel keeps is epoll's matter")

@@ -235,7 +235,7 @@ def test_a_child_inherits_no_descriptors_of_the_engine():
     waiting = Running(wait_for, readable(reader), LIMIT)
     until(watched)
     ours = engine._descriptors
-    mine = {fd: _opened(fd) for fd in (ours._selector.fileno(), *ours._always_writable)}
+    mine = {fd: _opened(fd) for fd in ours.own()}
 
     def child():
         assert [fd for fd in mine if _opened(fd) == mine[fd]] == []

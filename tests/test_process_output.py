@@ -290,7 +290,7 @@ def test_output_that_somebody_else_has_taken(tmp_path: Path) -> None:
         wait_for(lambda: len(stream.changed) == 1, LONG)  # it has subscribed, looks once more, and rests
         with nobody_reads():
             gate.write_text("go\n")
-            wait_for(lambda: select.select([stream._fd], [], [], 0)[0], LONG)
+            wait_for(lambda: select.select([stream._pipe], [], [], 0)[0], LONG)
             assert process.output.stdout == "up\n"
             wait_for(waiting.thread, LONG)
         assert waiting.result()[0] == "up"  # type: ignore[index]

@@ -103,9 +103,9 @@ def test_no_thread_to_be_had(monkeypatch):
     """Where no thread can be started, run() says so, and the task is not left in the queue."""
 
     def refuse(*_: object) -> None:
-        raise background.CannotStart("no more threads")
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(workers, "start_thread", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     pool = Workers()
     with pytest.raises(background.CannotStart):
         pool.run(print)

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.descriptors import DescriptorWatch, is_ready
+from waitkit.engine.owned import OwnedDescriptor
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
@@ -84,7 +85,7 @@ class _ProcessWatch(DescriptorWatch):
     def __init__(self, condition: ProcessExited, context: Context) -> None:
         super().__init__(context)
         self._condition = condition
-        self._pidfd: int | None = None
+        self._pidfd: OwnedDescriptor | None = None
         self._gone = False
         self._gone_since: Nanoseconds | None = None
         self._ended: ProcessExit | None = None
@@ -97,9 +98,9 @@ class _ProcessWatch(DescriptorWatch):
             if self._ended is not None:
                 return Verdict(True, self._ended)
         # Listen first: an end after that is heard. One that the kernel has told of already, it would tell again and again.
-        listening = self._pidfd is not None and not self._gone and self.listen(self._pidfd)
+        listening = self._pidfd is not None and not self._gone and self.listen(self._pidfd.fileno())
         self._ended = self._condition.ended()
-        if self._ended is None and listening and self._pidfd is not None and is_ready(self._pidfd):
+        if self._ended is None and listening and self._pidfd is not None and is_ready(self._pidfd.fileno()):
             self._gone = True
             self._ended = self._condition.ended()
         if self._ended is None and self._gone:
@@ -113,7 +114,7 @@ class _ProcessWatch(DescriptorWatch):
         if pid is not None and hasattr(os, "pidfd_open"):
             try:
                 # Not the sentinel of multiprocessing: it is a pipe, which grandchildren hold open after the process is gone.
-                self._pidfd = os.pidfd_open(pid)
+                self._pidfd = OwnedDescriptor(os.pidfd_open(pid))
             except ProcessLookupError:
                 self._gone = True
             except OSError:
@@ -129,9 +130,9 @@ class _ProcessWatch(DescriptorWatch):
 
     def close(self) -> None:
         super().close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            pidfd.close()
 
     def seen(self) -> str:
         if self._ended is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from waitkit.ground.durations import SECOND
 
-__all__ = ["LINGER", "REAL", "CannotStart", "start_thread"]
+__all__ = ["LINGER", "REAL", "CannotStart", "run_shown", "start_thread"]
 
 #: How long an idle thread stays for the next piece of work. A process that is done waiting has no thread of ours,
 #: so a later fork finds none.
@@ -23,16 +24,63 @@ class CannotStart(RuntimeError):
 REAL: Final = "_waitkit_real"
 
 
-def start_thread(name: str, run: Callable[[], None], *, real: bool = False) -> threading.Thread:
-    """Start a daemon thread named ``waitkit-<name>``; *real* marks it as one that virtual time does not concern.
+class _Start:
+    """What a thread runs: taken once, by the thread that begins it or by who calls it off."""
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self.run = run
+        self._left = [True]
+
+    def __call__(self) -> None:
+        if self._take():
+            self.run()
+
+    def call_off(self) -> bool:
+        """False where it has begun."""
+        return self._take()
+
+    def _take(self) -> bool:
+        try:
+            self._left.pop()
+        except IndexError:
+            return False
+        return True
+
+
+def start_thread(
+    name: str, run: Callable[[], None], *, otherwise: Callable[[], None] | None = None, real: bool = False
+) -> threading.Thread:
+    """Start a daemon thread named ``waitkit-<name>``.
+
+    Args:
+        name: what it is for.
+        run: what it runs.
+        otherwise: called before an exception is raised, where *run* has not begun and never will. An interrupt may come when
+            the thread is already there: then either *run* is begun, and this is not called, or the thread ends at once.
+        real: marks it as one that virtual time does not concern.
 
     Raises:
         CannotStart: the interpreter is going down (3.12 and later refuse new threads then) or the limit is reached.
     """
-    thread = threading.Thread(target=run, name=f"waitkit-{name}", daemon=True)
+    start = _Start(run)
+    thread = threading.Thread(target=start, name=f"waitkit-{name}", daemon=True)
     setattr(thread, REAL, real)
     try:
         thread.start()
-    except RuntimeError as error:
-        raise CannotStart(str(error)) from error
+    except BaseException as error:
+        if start.call_off() and otherwise is not None:
+            otherwise()
+        if isinstance(error, RuntimeError):
+            raise CannotStart(str(error)) from error
+        raise
     return thread
+
+
+def run_shown(task: Callable[[], None]) -> None:
+    """Run *task* in a thread that belongs to many: what it raises is shown as that of a thread is, and the thread goes on."""
+    try:
+        task()
+    except BaseException:  # noqa: BLE001 - see above
+        kind, error, trace = sys.exc_info()
+        assert kind is not None
+        threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))

@@ -6,9 +6,10 @@ import os
 import selectors
 from typing import Final
 
-from waitkit.engine.background import LINGER, CannotStart, start_thread
+from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.engine.owned import OwnedDescriptor
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND
 
@@ -72,7 +73,7 @@ class Descriptors:
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._selector: selectors.BaseSelector | None = None
-        self._always_writable: tuple[int, int] | None = None
+        self._pipe: list[OwnedDescriptor] = []
         self._running = False
 
     def subscription(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
@@ -101,17 +102,19 @@ class Descriptors:
             if not self._running:
                 self._running = True
                 try:
-                    start_thread("descriptors", self._run, real=True)
+                    start_thread("descriptors", self._run, otherwise=self._not_running, real=True)
                 except BaseException:
-                    self._running = False
                     self._register(fd, others)
                     raise
+
+    def _not_running(self) -> None:
+        self._running = False
 
     def _open(self) -> None:
         """Make the selector, and the pipe whose writing end is always ready. The lock is held."""
         try:
             assert _SELECTOR is not None
-            self._always_writable = os.pipe()
+            self._pipe = [OwnedDescriptor(fd) for fd in os.pipe()]
             self._selector = _SELECTOR()
         except OSError as error:  # no descriptor is left: let those who ask look from time to time
             self._close()
@@ -147,8 +150,7 @@ class Descriptors:
 
     def _have_it_notice(self) -> None:
         """Wake the thread, which waits for nothing without a limit now, so that it can end. The lock is held."""
-        assert self._always_writable is not None
-        self.watch(self._always_writable[1], _nothing, write=True)
+        self.watch(self._pipe[1].fileno(), _nothing, write=True)
 
     def _run(self) -> None:
         selector = self._selector
@@ -156,7 +158,7 @@ class Descriptors:
         while True:
             ready = selector.select(None if selector.get_map() else LINGER / SECOND)
             for wake in self._take(ready):
-                wake()
+                run_shown(wake)
             if not ready:
                 if self._ended(selector):
                     return
@@ -166,14 +168,18 @@ class Descriptors:
         wakes: list[Wake] = []
         with self._lock:
             for key, events in ready:
-                staying = []
+                staying: list[DescriptorSubscription] = []
+                called: list[DescriptorSubscription] = []
                 for subscription in self._subscribers(key.fd):
-                    if not subscription.events & events:
-                        staying.append(subscription)
-                    elif subscription.wake is not None:
+                    (called if subscription.events & events else staying).append(subscription)
+                try:
+                    self._register(key.fd, staying)
+                except OSError:  # its owner has just closed it: let them all see to that
+                    called += staying
+                for subscription in called:
+                    if subscription.wake is not None:
                         wakes.append(subscription.wake)
                         subscription.wake = None
-                self._register(key.fd, staying)
         return wakes
 
     def _renewed(self, selector: selectors.BaseSelector) -> selectors.BaseSelector:
@@ -207,15 +213,14 @@ class Descriptors:
         if self._selector is not None:
             self._selector.close()
             self._selector = None
-        if self._always_writable is not None:
-            for fd in self._always_writable:
-                os.close(fd)
-            self._always_writable = None
+        for end in self._pipe:
+            end.close()
+        self._pipe = []
 
     def own(self) -> set[int]:
         """The descriptors that exist only for this: they are closed when nobody waits any more."""
         with self._lock:
-            found = set(self._always_writable or ())
+            found = {end.fileno() for end in self._pipe}
             fileno = getattr(self._selector, "fileno", None)
             return found if fileno is None else {*found, fileno()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 
-from waitkit.engine.background import LINGER, start_thread
+from waitkit.engine.background import LINGER, run_shown, start_thread
 from waitkit.engine.clock import now
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
@@ -78,16 +78,15 @@ class Timers:
             if not self._running:
                 self._running = True
                 self._parker = Parker()
-                try:
-                    start_thread("timers", self._run)
-                except BaseException:
-                    self._running = False
-                    raise
+                start_thread("timers", self._run, otherwise=self._not_running)
             heapq.heappush(self._heap, timer)
             first = self._heap[0] is timer
         if first:
             self._parker.unpark()
         return timer
+
+    def _not_running(self) -> None:
+        self._running = False
 
     def _note_cancelled(self) -> None:
         with self._lock:
@@ -102,7 +101,7 @@ class Timers:
         while True:
             timer, until = self._next()
             if timer is not None:
-                timer.fire()
+                run_shown(timer.fire)
                 idle_until = now() + LINGER
             elif until is not None:
                 self._parker.park(until)

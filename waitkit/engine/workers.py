@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from waitkit.engine.background import LINGER, CannotStart, start_thread
+from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
 from waitkit.engine.clock import now
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
@@ -75,13 +73,12 @@ class Workers:
         if parker is not None:
             parker.unpark()
             return
-        try:
-            start_thread("worker", self._work)
-        except BaseException:
-            with self._lock:
-                self._count -= 1
-                self._coming = False
-            raise
+        start_thread("worker", self._work, otherwise=self._does_not_come)
+
+    def _does_not_come(self) -> None:
+        with self._lock:
+            self._count -= 1
+            self._coming = False
 
     def _work(self) -> None:
         parker = Parker()
@@ -97,7 +94,7 @@ class Workers:
             if task is not None:
                 if more:
                     self._call_another()
-                _run(task)
+                run_shown(task)
                 del task  # while it rests it keeps nothing alive
                 coming = False
             elif self._rest(parker):
@@ -123,15 +120,6 @@ class Workers:
                     del self._idle[parker]
                     self._count -= 1
                     return False
-
-
-def _run(task: Task) -> None:
-    try:
-        task()
-    except BaseException:  # noqa: BLE001 - a worker belongs to many: it shows the error as a thread does, and goes on
-        kind, error, trace = sys.exc_info()
-        assert kind is not None
-        threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
 
 
 _workers = Workers()

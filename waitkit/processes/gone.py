@@ -10,6 +10,7 @@ from waitkit.conditions.combined import PassingWatch
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.descriptors import DescriptorWatch
 from waitkit.conditions.processes import ProcessExit
+from waitkit.engine.owned import OwnedDescriptor
 from waitkit.ground.durations import Nanoseconds
 from waitkit.processes.tree import Facts, facts_of
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch, earliest
@@ -79,7 +80,7 @@ class _AllGoneWatch(DescriptorWatch):
         super().__init__(context)
         self._main = main
         self._left = dict(killed)
-        self._pidfd: int | None = None
+        self._pidfd: OwnedDescriptor | None = None
 
     def arm(self, wake: Callable[[], None]) -> None:
         super().arm(wake)
@@ -96,10 +97,10 @@ class _AllGoneWatch(DescriptorWatch):
                 del self._left[pid]
             elif self._wake is not None and self._pidfd is None and hasattr(os, "pidfd_open"):
                 try:
-                    self._pidfd = os.pidfd_open(pid)
+                    self._pidfd = OwnedDescriptor(os.pidfd_open(pid))
                 except OSError:
                     return Verdict(False, None, self._context.next_look(now))
-            elif self._pidfd is not None and self.listen(self._pidfd):
+            elif self._pidfd is not None and self.listen(self._pidfd.fileno()):
                 return NOT_YET if not _is_gone(pid, facts) else Verdict(False, None, now)
             else:
                 return Verdict(False, None, self._context.next_look(now))
@@ -107,9 +108,9 @@ class _AllGoneWatch(DescriptorWatch):
 
     def _stop_listening(self) -> None:
         super().close()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        pidfd, self._pidfd = self._pidfd, None
+        if pidfd is not None:
+            pidfd.close()
 
     def close(self) -> None:
         self._main.close()

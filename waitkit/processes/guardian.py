@@ -17,6 +17,7 @@ from typing import Final, Self
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.engine.owned import OwnedDescriptor
 from waitkit.processes import lending, tree
 from waitkit.processes.lending import Loan
 
@@ -31,9 +32,9 @@ class _Guardian:
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._lines: dict[int, bytes] = {}
-        self._writer: int | None = None
+        self._writer: OwnedDescriptor | None = None
         self._pid = 0
-        self._pidfd: int | None = None
+        self._pidfd: OwnedDescriptor | None = None
         self._watching: DescriptorSubscription | None = None
 
     def tell(self, mark: int, line: bytes) -> None:
@@ -51,19 +52,19 @@ class _Guardian:
     def duplicate(self) -> int | None:
         """Another descriptor of the pipe, for a child that tells of itself."""
         with self._lock:
-            return None if self._writer is None else os.dup(self._writer)
+            return None if self._writer is None else os.dup(self._writer.fileno())
 
     def own_descriptors(self) -> set[int]:
         """What is kept open as long as there is a guardian."""
         with self._lock:
-            return {fd for fd in (self._writer, self._pidfd) if fd is not None}
+            return {owned.fileno() for owned in (self._writer, self._pidfd) if owned is not None}
 
     def _say(self, line: bytes) -> None:
         try:
             if self._writer is None:
                 self._start()
             elif self._writer is not None:
-                os.write(self._writer, line)
+                os.write(self._writer.fileno(), line)
         except BrokenPipeError:  # it has ended; those still to be guarded are told to the next one
             self._close()
             if self._lines:
@@ -98,12 +99,12 @@ class _Guardian:
         finally:
             os.close(reader)
         lending.mark_guardian(self._pid)
-        self._writer = writer
+        self._writer = OwnedDescriptor(writer)
         for line in lines[_FIT_INTO_A_PIPE:]:
             os.write(writer, line)
         try:
-            self._pidfd = os.pidfd_open(self._pid)
-            self._watching = watch_descriptor(self._pidfd, self._ended)
+            self._pidfd = OwnedDescriptor(os.pidfd_open(self._pid))
+            self._watching = watch_descriptor(self._pidfd.fileno(), self._ended)
         except (OSError, CannotStart, AttributeError):
             pass  # its end is then noticed at the next write
 
@@ -117,10 +118,11 @@ class _Guardian:
     def _close(self) -> None:
         if self._watching is not None:
             self._watching.close()
-        for fd in (self._writer, self._pidfd):
-            if fd is not None:
-                os.close(fd)
+        ours = (self._writer, self._pidfd)
         self._writer = self._pidfd = self._watching = None
+        for owned in ours:
+            if owned is not None:
+                owned.close()
         if self._pid:
             try:
                 os.waitpid(self._pid, os.WNOHANG)
@@ -130,9 +132,9 @@ class _Guardian:
 
     def inherit(self) -> None:
         """In a forked child: the trees are the parent's, and our copy of the pipe would keep it from being noticed."""
-        for fd in (self._writer, self._pidfd):
-            if fd is not None:
-                os.close(fd)
+        for owned in (self._writer, self._pidfd):
+            if owned is not None:
+                owned.close()
 
 
 _guardian = _Guardian()

@@ -7,6 +7,7 @@ import signal
 import time
 
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.engine.owned import OwnedDescriptor
 from waitkit.processes import tree
 from waitkit.processes.guardian import Guarded
 
@@ -32,10 +33,10 @@ class Identity:
         self._born = time.monotonic()
         # Guards the pidfd: closed by one thread, its number could be another process's when the next one sends.
         self._lock = ForkSafeLock()
-        self._pidfd: int | None = None
+        self._pidfd: OwnedDescriptor | None = None
         if hasattr(os, "pidfd_open"):
             try:
-                self._pidfd = os.pidfd_open(pid)
+                self._pidfd = OwnedDescriptor(os.pidfd_open(pid))
             except OSError:  # an old kernel, or somebody has reaped it already
                 pass
         guarded.started(pid)
@@ -45,7 +46,7 @@ class Identity:
         with self._lock:
             try:
                 if self._pidfd is not None:
-                    signal.pidfd_send_signal(self._pidfd, number)
+                    signal.pidfd_send_signal(self._pidfd.fileno(), number)
                 elif not hasattr(os, "pidfd_open"):
                     os.kill(self.pid, number)
             except ProcessLookupError:
@@ -72,7 +73,7 @@ class Identity:
                 return
             facts = tree.facts_of(self.pid)
             try:
-                signal.pidfd_send_signal(self._pidfd, 0)
+                signal.pidfd_send_signal(self._pidfd.fileno(), 0)
             except ProcessLookupError:  # it was reaped, so this may be somebody else
                 return
             except PermissionError:  # it became another user's
@@ -91,9 +92,9 @@ class Identity:
         """Its tree is gone."""
         self.guarded.gone()
         with self._lock:
-            if self._pidfd is not None:
-                os.close(self._pidfd)
-                self._pidfd = None
+            pidfd, self._pidfd = self._pidfd, None
+            if pidfd is not None:
+                pidfd.close()
 
 
 def _kill_session(session: int) -> None:

@@ -264,10 +264,11 @@ class Life:
             os.close(pidfd)
 
     def _release(self) -> None:
-        self.over = True
-        self.child.release()
-        if self._notifications is not None:
-            self._notifications.close()
+        with SignalsHeld():  # an interrupt would leave what comes after it open
+            self.over = True
+            self.child.release()
+            if self._notifications is not None:
+                self._notifications.close()
 
 
 def _sockets_of_parent(pid: int) -> set[int]:

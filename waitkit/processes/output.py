@@ -9,6 +9,7 @@ import weakref
 from typing import Final, Literal, Protocol, TypeAlias
 
 from waitkit.engine.descriptors import DescriptorSubscription, watch_descriptor
+from waitkit.engine.owned import OwnedDescriptor
 from waitkit.engine.signals import Signal
 
 __all__ = ["Output", "Search", "Sink", "Stream", "StreamName"]
@@ -75,7 +76,7 @@ class Stream:
         self._dropped = 0
         self._from_the_start = True
         self._searches: weakref.WeakSet[Search] = weakref.WeakSet()
-        self._fd: int | None = fd
+        self._pipe: OwnedDescriptor | None = OwnedDescriptor(fd)
         self._subscription: DescriptorSubscription | None = None
         self._sink = sink
         os.set_blocking(fd, False)
@@ -86,8 +87,8 @@ class Stream:
 
     def _listen(self) -> None:
         with self._lock:
-            if self._fd is not None:
-                self._subscription = watch_descriptor(self._fd, self._on_readable)
+            if self._pipe is not None:
+                self._subscription = watch_descriptor(self._pipe.fileno(), self._on_readable)
 
     def _on_readable(self) -> None:
         if self._read():
@@ -102,9 +103,9 @@ class Stream:
     # What follows is called by who holds the lock.
 
     def _take_in(self) -> bool:
-        while self._fd is not None:
+        while self._pipe is not None:
             try:
-                chunk = os.read(self._fd, _CHUNK)
+                chunk = os.read(self._pipe.fileno(), _CHUNK)
             except BlockingIOError:
                 return True
             except OSError:
@@ -138,9 +139,9 @@ class Stream:
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
 
     def _read_all(self) -> bool:
         """Take what is there, also where it comes in small pieces; a child that never stops writing is left at 4 MiB.
@@ -150,7 +151,7 @@ class Stream:
         """
         began = self.size
         limit = began + 16 * _KEPT
-        while self._fd is not None and self.size < limit:
+        while self._pipe is not None and self.size < limit:
             before = self.size
             if not self._take_in() or self.size == before:
                 break

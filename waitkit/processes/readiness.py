@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,13 +83,13 @@ class _Aside(Watch):
     A look that never comes back is left to itself; the thread is a daemon, and ends with the look.
     """
 
-    __slots__ = ("_began", "_closed", "_failed", "_inner", "_looks", "_parker", "_thread", "_verdict", "_wake")
+    __slots__ = ("_began", "_closed", "_failed", "_inner", "_looks", "_parker", "_runs_apart", "_verdict", "_wake")
     outside = True
 
     def __init__(self, inner: Watch) -> None:
         self._inner = inner
         self._parker = Parker()
-        self._thread: threading.Thread | None = None
+        self._runs_apart = False
         self._wake: Wake | None = None
         self._began: Nanoseconds | None = None
         self._verdict = NOT_YET
@@ -100,15 +99,21 @@ class _Aside(Watch):
 
     def arm(self, wake: Wake) -> None:
         self._wake = wake
+        self._runs_apart = True
         try:
-            self._thread = start_thread("ready", partial(contextvars.copy_context().run, self._run))
+            start_thread(
+                "ready", partial(contextvars.copy_context().run, self._run), otherwise=self._does_not_run_apart
+            )
         except CannotStart:
             self._inner.arm(wake)
+
+    def _does_not_run_apart(self) -> None:
+        self._runs_apart = False
 
     def look(self, now: Nanoseconds) -> Verdict:
         if self._wake is None:
             return NOT_YET
-        if self._thread is None:
+        if not self._runs_apart:
             return self._inner.look(now)
         if self._failed is not None:
             raise self._failed
@@ -135,10 +140,10 @@ class _Aside(Watch):
 
     def close(self) -> None:
         self._closed = True
-        if self._thread is None:
-            self._inner.close()
-        else:
+        if self._runs_apart:
             self._parker.unpark()
+        else:
+            self._inner.close()
 
     def seen(self) -> str:
         began = self._began

@@ -169,6 +169,7 @@ class _Supervisor:
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
         self._arrivals: list[tuple[Flow[Any], Callable[[], None]]] = []
+        self._running = False
         self._thread: threading.Thread | None = None
         self._parker = Parker()
 
@@ -176,26 +177,32 @@ class _Supervisor:
         """Drive *flow* to its end, and call *when_over* then."""
         with self._lock:
             self._arrivals.append((flow, when_over))
-            if self._thread is None:
+            if not self._running:
+                self._running = True
                 self._parker = Parker()
                 try:
-                    self._thread = start_thread("supervisor", self._run)
+                    start_thread("supervisor", self._run, otherwise=self._not_running)
                 except BaseException:
                     self._arrivals.remove((flow, when_over))
                     raise
         self._parker.unpark()
+
+    def _not_running(self) -> None:
+        self._running = False
 
     def is_this_thread(self) -> bool:
         """Whether the caller runs in the thread that supervises."""
         return self._thread is threading.current_thread()
 
     def _run(self) -> None:
+        self._thread = threading.current_thread()
         strands: list[tuple[Strand, Callable[[], None]]] = []
         while True:
             with self._lock:
                 arrivals, self._arrivals = self._arrivals, []
                 if not (arrivals or strands):
                     self._thread = None
+                    self._running = False
                     return
             strands += [(Strand(flow, self._parker.unpark), when_over) for flow, when_over in arrivals]
             instant = now()

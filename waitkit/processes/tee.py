@@ -51,9 +51,13 @@ class Tee:
                 return
             self._running = True
         try:
-            start_thread("tee", self._run)
+            start_thread("tee", self._run, otherwise=self._not_running)
         except CannotStart:  # the interpreter is going down: then here
+            self._running = True
             self._run()
+
+    def _not_running(self) -> None:
+        self._running = False
 
     def _run(self) -> None:
         while True:
