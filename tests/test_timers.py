@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 
@@ -15,6 +16,7 @@ from waitkit import Event, WaitTimeout, wait_for
 from waitkit.engine import background, timers
 from waitkit.engine.clock import now
 from waitkit.engine.frames import current_frames
+from waitkit.engine.parking import Parker
 from waitkit.engine.timers import Timers
 
 
@@ -53,7 +55,7 @@ def test_an_earlier_timer_overtakes_a_later_one(own):
     """While the thread rests for a far timer, a nearer one fires at its own time."""
     done = Event()
     own.call_at(now() + 10**15, lambda: pytest.fail("fired"))
-    until(lambda: any(frame.f_locals.get("place") is own._parker.place for frame in current_frames().values()))
+    until(lambda: any(frame.f_locals.get("place") is own._watch.parker.place for frame in current_frames().values()))
     own.call_at(now() + 1_000_000, done.set)
     wait_for(done, LIMIT)
 
@@ -85,7 +87,7 @@ def test_dead_entries_are_dropped(chance, share):
     """However many timers are cancelled, at most about half of the heap is dead: memory follows what lives."""
     cancelled = [chance.randrange(100) < share for _ in range(450)]
     own = Timers()
-    own._running = True  # no thread: only the heap is looked at
+    own._watch = timers._Watch(Parker())  # no thread: only the heap is looked at
     living = 0
     for cancel in cancelled:
         timer = own.call_at(now() + 10**15, lambda: None)
@@ -131,7 +133,7 @@ def test_the_thread_ends_when_it_is_idle_and_starts_again(own, monkeypatch):
         assert thread.daemon
         wait_for(done, LIMIT)
         wait_for(thread, LIMIT)
-        assert not own._running
+        assert own._watch is None
 
 
 def test_a_thread_that_cannot_start_is_told_and_tried_again(own, monkeypatch):
@@ -219,3 +221,143 @@ def test_rests_in_frozen_time():
     with freezegun.freeze_time("2020-01-01"), pytest.raises(WaitTimeout):
         wait_for(lambda: looks.append(1), "100ms")
     assert len(looks) < 80
+
+
+# Callbacks that may last.
+
+
+@pytest.fixture
+def one_at_a_time(own):
+    """A gate at which a lasting callback stays until it is opened, and who was in it."""
+    gate, inside = threading.Event(), []
+
+    def stays():
+        inside.append(threading.current_thread())
+        assert gate.wait(LIMIT)
+
+    yield gate, inside, stays
+    gate.set()
+
+
+def test_short_callbacks_that_might_last_share_one_thread(own):
+    """What may last and does not is called by the thread of the timers itself, without another one for each."""
+    who, done = set(), Event()
+    for number in range(1_000):
+        own.call_at(now() + number * 10_000, lambda: who.add(threading.current_thread().name), lasting=True)
+    own.call_at(now() + 20_000_000, done.set)
+    wait_for(done, LIMIT)
+    assert who == {"waitkit-timers"}
+
+
+def test_one_that_lasts_does_not_hold_up_the_others(own, one_at_a_time):
+    """While a callback goes on, a deputy has taken over, and the others fire; the thread that comes back ends."""
+    gate, inside, stays = one_at_a_time
+    own.call_at(now(), stays, lasting=True)
+    until(lambda: inside)
+    for _ in range(3):
+        done = Event()
+        own.call_at(now(), done.set)
+        wait_for(done, LIMIT)
+    assert own._out == 1
+    gate.set()
+    wait_for(inside[0], LIMIT)
+    assert own._out == 0
+
+
+def test_as_many_that_last_as_you_like(own, one_at_a_time):
+    """Of many that go on at once few keep threads of the timers; the workers have the others, and all are in progress."""
+    _, inside, stays = one_at_a_time
+    for _ in range(20):
+        own.call_at(now(), stays, lasting=True)
+    until(lambda: len(inside) == 20)
+    assert own._out <= timers.MOST_OUT
+    assert sum(thread.name == "waitkit-worker" for thread in inside) >= 20 - timers.MOST_OUT - 1
+    done = Event()
+    own.call_at(now(), done.set)
+    wait_for(done, LIMIT)
+
+
+def test_the_deputy_is_told_where_it_rests_for_too_long(own, one_at_a_time, monkeypatch):
+    """A callback that begins long before the deputy's next look is looked after all the same."""
+    _, inside, stays = one_at_a_time
+    monkeypatch.setattr(timers, "LINGER", 10**12)
+    done = Event()
+    own.call_at(now() + 10**13, lambda: None)
+    own.call_at(now(), done.set, lasting=True)
+    wait_for(done, LIMIT)
+    until(lambda: own._deputy_due > now() + 10**11)
+    own.call_at(now(), stays, lasting=True)
+    until(lambda: inside)
+    done = Event()
+    own.call_at(now(), done.set)
+    wait_for(done, LIMIT)
+
+
+def test_the_deputy_ends_when_nothing_lasts_any_more(own, monkeypatch):
+    """A while after the last callback that might have lasted the deputy is gone, though there are timers."""
+    monkeypatch.setattr(timers, "LINGER", 20_000_000)
+    done = Event()
+    own.call_at(now() + 10**13, lambda: None)
+    own.call_at(now(), done.set, lasting=True)
+    wait_for(done, LIMIT)
+    until(lambda: own._deputy is None)
+    assert own._watch is not None
+
+
+def test_no_deputy_to_be_had(own, monkeypatch):
+    """Where no thread can be started, what may last goes to a worker, or is called all the same."""
+    done, first = Event(), Event()
+    own.call_at(now(), first.set)
+    wait_for(first, LIMIT)
+
+    def refuses(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    own.call_at(now(), done.set, lasting=True)
+    wait_for(done, LIMIT)
+
+
+def test_slack_lets_those_that_come_soon_share_a_wake_up(own):
+    """What may be late waits for others that come within its slack, and for them alone; nobody is later than that."""
+    start = now() + 30_000_000
+    fired, done = [], Event()
+    for offset in (0, 300_000, 600_000):
+        own.call_at(start + offset, lambda offset=offset: fired.append((offset, now())), slack=1_000_000)
+    own.call_at(start + 100_000_000, done.set)
+    assert own._heap[0][0] == start + 1_000_000
+    timer, until_when = own._next(own._watch)
+    assert (timer, until_when) == (None, start + 1_000_000)
+    wait_for(done, LIMIT)
+    assert [offset for offset, _ in fired] == [0, 300_000, 600_000]
+    assert fired[0][1] >= start + 600_000
+
+
+def test_slack_is_for_company_alone(own):
+    """What may be late, but has no company, comes at its time."""
+    due = now() + 10**12
+    own.call_at(due, lambda: None, slack=1_000_000)
+    own.call_at(due + 2_000_000, lambda: None)
+    assert own._next(own._watch) == (None, due)
+
+
+def test_a_callback_that_forks(own):
+    """In the child of a callback that forks nobody watches the timers of the parent."""
+    fired, child = [], []
+    reader, writer = os.pipe()
+
+    def forks():
+        child.append(os.fork())
+        if child == [0]:
+            own.call_at(now(), lambda: os.write(writer, b"fired in the child"))
+            own_thread = threading.current_thread()
+            threading.Thread(target=lambda: (own_thread.join(), os._exit(0))).start()
+
+    own.call_at(now(), forks, lasting=True)
+    until(lambda: child)
+    os.close(writer)
+    assert os.waitpid(child[0], 0)[1] == 0
+    assert os.read(reader, 99) == b""
+    os.close(reader)
+    own.call_at(now(), lambda: fired.append(1))
+    until(lambda: fired)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from waitkit.engine import forks
-from waitkit.engine.clock import Place, current_clock
+from waitkit.engine.clock import Clock, Place, current_clock
 from waitkit.ground.durations import Nanoseconds
 
 __all__ = ["Parker"]
@@ -20,12 +20,13 @@ class Parker:
 
     Args:
         purpose: what its thread waits for, where a clock has to explain why time stands still.
+        clock: whose time passes here; ``None`` for the current one.
     """
 
     __slots__ = ("generation", "place", "rest", "unpark")
 
-    def __init__(self, purpose: object = None) -> None:
-        clock = current_clock()
+    def __init__(self, purpose: object = None, clock: Clock | None = None) -> None:
+        clock = clock or current_clock()
         self.place: Final = Place(purpose)
         #: as :meth:`park`, for who has asked :meth:`renew` himself: one Python function less on the way of a wake-up
         self.rest: Final[Callable[[Nanoseconds | None], bool]] = partial(clock.rest, self.place)

@@ -38,7 +38,7 @@ def polls_every(interval: Duration, **options: Unpack[PollOptions]) -> Callable[
     own poller), class- and staticmethods (above ``@classmethod``: below it, Python 3.13 hides the pollers); name, signature and
     type stay. A run that fails ends nothing: it is logged, counted, and the next one comes after *error_interval*. What is no
     :class:`Exception` (an exit, Ctrl-C, the cancellation of a coroutine's task) ends the poller, be it raised by a run, by a
-    hook or by a condition. Runs of one poller never overlap. Pollers rest without a thread; runs share a few worker threads.
+    hook or by a condition. Runs of one poller never overlap. Pollers rest without a thread; runs share a few threads.
 
     Args:
         interval: the time between two runs, above 0.

@@ -46,23 +46,21 @@ class Course:
         position: how many were started before, for ``stagger``.
     """
 
-    __slots__ = ("_history", "_name", "_plan", "_tick")
+    __slots__ = ("_history", "_most", "_name", "_plan", "_tick", "due")
 
     def __init__(self, plan: Plan, history: History, name: Name, began: Nanoseconds, position: int) -> None:
         self._plan = plan
         self._history = history
         self._name = name
+        self._most = plan.max_runs
         self._tick = plan.schedule.first(began, random.random, position)
-
-    @property
-    def due(self) -> Nanoseconds:
-        """When the next run begins, unless something else than the clock causes it before."""
-        return self._tick.due
+        #: when the next run begins, unless something else than the clock causes it before
+        self.due = self._tick.due
 
     @property
     def complete(self) -> bool:
         """Whether all runs have been made that were asked for."""
-        return self._plan.max_runs is not None and self._history.runs >= self._plan.max_runs
+        return self._most is not None and self._history.runs >= self._most
 
     def cut_off(self) -> None:
         """A run has ended because we have cancelled it: that is neither a success nor a failure."""
@@ -75,6 +73,7 @@ class Course:
         self._tick = self._plan.schedule.after_run(
             self._tick, run.begun, ended, history.failures, random.random, triggered=run.triggered
         )
+        self.due = self._tick.due
         if error is None:
             if recovered:
                 log_recovery(self._name(), recovered)

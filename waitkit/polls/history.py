@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from waitkit.engine.clock import now
-from waitkit.ground.durations import SECOND, Nanoseconds
+from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.polls.records import PollerState, PollerStatus
 
 __all__ = ["History"]
+
+#: What takes less is shorter than to have another thread do it.
+_SHORT: Final = MILLISECOND // 10
 
 
 class History:
@@ -51,6 +55,11 @@ class History:
     def duration_in_seconds(self) -> float:
         """Of the last run that has ended; 0.0 before."""
         return (self._duration or 0) / SECOND
+
+    @property
+    def was_short(self) -> bool:
+        """Whether the last run took next to no time, so that the next one most likely will."""
+        return self._duration is not None and self._duration < _SHORT
 
     def status(self, name: str, state: PollerState, due: Nanoseconds | None) -> PollerStatus:
         """All of it, for users."""

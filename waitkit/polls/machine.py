@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from waitkit.engine import forks
 from waitkit.engine.background import CannotStart
 from waitkit.engine.clock import now
-from waitkit.engine.forks import generation
 from waitkit.engine.signals import Signal
 from waitkit.engine.timers import Timer, call_at
-from waitkit.ground.durations import SECOND, Nanoseconds
+from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.polls import ending
 from waitkit.polls.course import Course, Name
 from waitkit.polls.hangs import call_while_it_hangs
@@ -27,6 +27,10 @@ from waitkit.waits.watching import earliest
 __all__ = ["PollMachine"]
 
 _positions: Final = itertools.count()
+
+#: A tick may be late by so much of the interval, as Linux allows it to ``poll(2)``, where others come then: one wake-up serves
+#: them all. At most 1 ms.
+_SLACK: Final = 1_000
 
 
 class PollMachine:
@@ -90,7 +94,7 @@ class PollMachine:
     @property
     def ended(self) -> bool:
         """Whether all is put away."""
-        return self._ended or self._generation != generation()
+        return self._ended or self._generation != forks.current
 
     def status(self) -> PollerStatus:
         """All that is known of it now."""
@@ -113,11 +117,13 @@ class PollMachine:
         course = Course(plan, self.history, self._name, now(), position)
         looks = Looks(plan.until, plan.triggers, course.tell_broken_condition)
         runner: Runner = (
-            InLoop(call, looks_may_block=looks.may_block) if in_loop else InWorkers(call, own_thread=plan.own_thread)
+            InLoop(call, looks_may_block=looks.may_block)
+            if in_loop
+            else InWorkers(call, own_thread=plan.own_thread, looks_may_block=looks.may_block)
         )
         with self._lock:
             self._refuse_another_start()  # of two threads that have come here one goes on
-            self._generation = generation()
+            self._generation = forks.current
             self._busy = True
             self._course, self._looks, self._runner = course, looks, runner
         try:
@@ -153,6 +159,18 @@ class PollMachine:
 
     # Steps.
 
+    def _tick(self) -> None:
+        """The time has come: look, here."""
+        here = threading.get_ident()
+        with self._lock:
+            if self._busy or self._ended:
+                self._again = True
+                return
+            self._busy = True
+            self._stepper = here
+            self._timer = None
+        self._make_step(here)
+
     def _step_soon(self) -> None:
         assert self._runner is not None
         self._queued = True
@@ -167,13 +185,18 @@ class PollMachine:
                 return  # it was taken away
             self._queued = False
             self._stepper = here
+        self._make_step(here)
+
+    def _make_step(self, here: int) -> None:
         try:
             self._look_and_run()
         except BaseException as error:  # noqa: BLE001 - it ends the poller, and goes on to whom it concerns
-            if self._generation == generation():
+            if self._generation == forks.current:
                 self._break_off(error)
         finally:
-            if self._generation == generation():  # a run that forks goes on in the child, too
+            if (
+                self._stepper == here and self._generation == forks.current
+            ):  # a run that forks goes on in the child, too
                 self._leave_step(here)
 
     def _leave_step(self, here: int) -> None:
@@ -184,7 +207,7 @@ class PollMachine:
     def _look_and_run(self) -> None:
         """Look, run what is to be run, and rest."""
         has_run = False
-        while not self._ended and self._generation == generation():  # a run may have forked
+        while not self._ended and self._generation == forks.current:  # a run may have forked
             self._again = False  # news that come from here on are seen below, or make us look again
             instant = now()
             due = self._due(instant)
@@ -219,8 +242,14 @@ class PollMachine:
 
     def _rest(self, due: Nanoseconds) -> bool:
         """Rest until *due* or the next news. False where news came already."""
+        assert self._course is not None and self._runner is not None
         try:
-            timer = call_at(due, self.wake)
+            if due == self._course.due:
+                slack = min(self._plan.schedule.interval // _SLACK, MILLISECOND)
+                lasting = self._runner.steps_may_be_lent and self.history.was_short
+                timer = call_at(due, self._tick if lasting else self.wake, slack=slack, lasting=lasting)
+            else:
+                timer = call_at(due, self.wake)
         except CannotStart:  # the interpreter is going down
             self._finish()
             return True
@@ -228,6 +257,7 @@ class PollMachine:
             if not self._again:
                 self._timer = timer
                 self._busy = False
+                self._stepper = None
                 return True
         timer.cancel()
         return False
@@ -251,7 +281,7 @@ class PollMachine:
 
     def _run_ended(self, run: Run, error: BaseException | None) -> None:
         assert self._runner is not None
-        if self._generation != generation():
+        if self._generation != forks.current:
             return
         if run.watchdog is not None:
             run.watchdog.cancel()
@@ -261,8 +291,7 @@ class PollMachine:
             self._end_by_hook(raised)
         finally:
             self.history.runs += 1
-            with self._lock:
-                self._run = None
+            self._run = None
             self.changed.notify()
             if not self._runner.at_once:
                 self._step_soon()
@@ -316,7 +345,7 @@ class PollMachine:
 
     def begin_stop(self, *, cancel: bool = False) -> bool:
         """Let no further run begin. True where something is in progress that the caller may wait for."""
-        if self._generation != generation():
+        if self._generation != forks.current:
             return False
         with self._lock:
             self._stopping = True

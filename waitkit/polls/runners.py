@@ -99,6 +99,8 @@ class Runner(Protocol):
 
     #: whether a run has ended when :meth:`execute` returns
     at_once: bool
+    #: whether a step may be made in the thread of the timers, as long as it is short
+    steps_may_be_lent: bool
 
     def execute(self, run: Run, ended: Ended) -> bool:
         """Run once, and call *ended* with what was raised. False where nobody is left to run it."""
@@ -125,9 +127,10 @@ class InWorkers:
 
     at_once = True
 
-    def __init__(self, call: Call, *, own_thread: bool) -> None:
+    def __init__(self, call: Call, *, own_thread: bool, looks_may_block: bool) -> None:
         self._call = call
         self._own_thread = own_thread
+        self.steps_may_be_lent = not (own_thread or looks_may_block)
         self._scope = CancelScope()
         self._context = context_within(self._scope)
 
@@ -145,7 +148,9 @@ class InWorkers:
         run.thread = threading.get_ident()
         error: BaseException | None = None
         try:
-            _refuse_coroutine(self._context.run(self._call), self._call)
+            result = self._context.run(self._call)
+            if result is not None:
+                _refuse_coroutine(result, self._call)
         except BaseException as raised:  # noqa: BLE001 - the poller judges it
             error = raised.with_traceback(without_our_frames(raised) or raised.__traceback__)
         ended(run, error)
@@ -172,6 +177,7 @@ class InLoop:
     """Runs a coroutine function in the event loop it was started in; its looks too, unless they may block."""
 
     at_once = False
+    steps_may_be_lent = False
 
     def __init__(self, call: Callable[[], Coroutine[Any, Any, object]], *, looks_may_block: bool) -> None:
         import asyncio
@@ -261,7 +267,7 @@ class InLoop:
 
 def _refuse_coroutine(result: object, call: Call) -> None:
     """Raise ``TypeError`` where a run has done nothing but to make a coroutine, which nobody awaits."""
-    if result is not None and isinstance(result, Coroutine):
+    if isinstance(result, Coroutine):
         result.close()  # else Python warns, of a line of ours, that it was never awaited
         raise TypeError(
             f"{describe_callable(call)} has returned a coroutine, of which nothing has run: give the coroutine function itself, "
