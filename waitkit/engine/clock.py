@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from waitkit.ground.durations import SECOND, Nanoseconds
 
-__all__ = ["Clock", "Place", "SystemClock", "current_clock", "now", "use_clock", "watch_wakeups"]
+__all__ = ["Clock", "Place", "SystemClock", "current", "current_clock", "now", "use_clock", "watch_wakeups"]
 
 # Before 3.14 a lock cannot be interrupted by Ctrl-C on Windows, so the main thread comes up for air there.
 _CANNOT_INTERRUPT: Final = sys.platform == "win32" and sys.version_info < (3, 14)
@@ -104,17 +104,18 @@ class SystemClock:
 #: takes part counts as running, though he himself does not.
 _witness: Callable[[Place], None] | None = None
 
-_current: Clock = SystemClock()
+#: As :func:`current_clock`, for what is on the way of each call: read it as ``clock.current``.
+current: Clock = SystemClock()
 
 
 def current_clock() -> Clock:
     """The clock all waits use now."""
-    return _current
+    return current
 
 
 def now() -> Nanoseconds:
     """The current instant of the current clock."""
-    return _current.now()
+    return current.now()
 
 
 def use_clock(clock: Clock) -> Clock:
@@ -123,8 +124,8 @@ def use_clock(clock: Clock) -> Clock:
     Returns:
         The clock used until now, to be put back.
     """
-    global _current
-    previous, _current = _current, clock
+    global current
+    previous, current = current, clock
     return previous
 
 

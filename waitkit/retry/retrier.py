@@ -12,6 +12,7 @@ import attrs
 
 from waitkit.conditions.condition import Condition, any_of
 from waitkit.conditions.timing import after
+from waitkit.engine import clock
 from waitkit.engine.clock import now
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout, add_note
@@ -85,13 +86,18 @@ class Retrier:
     budget: RetryBudget | None = None
     on_retry: RetryHook | None = None
     on_give_up: RetryHook | None = None
+    _takes_any_result: bool = attrs.field(init=False)
+
+    @_takes_any_result.default
+    def _find_whether_it_takes_any_result(self) -> bool:
+        return self.on_result is None and self.budget is None
 
     # The first attempt costs what it must: next to nothing is made before something has failed. The decision is made inside
     # of "except": what goes wrong with it has the exception it was about as its context.
 
     def call(self, function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
         """The driver of plain functions, in the form ``wrapt`` calls it."""
-        started = now()
+        started = clock.current.now()
         course: Course | None = None
         number, previous = 1, None
         while True:
@@ -113,7 +119,7 @@ class Retrier:
             else:
                 if type(value) is CoroutineType:
                     raise not_awaited("retry_backoff", value)
-                if self.accepts(value, first=course is None):
+                if self._takes_any_result or self.accepts(value, first=course is None):
                     return value
                 course = course or Course(self.policy, started, function)
                 again = self.decide(course, attempt, None, value)
@@ -124,7 +130,7 @@ class Retrier:
 
     async def call_async(self, function: Callable[..., Any], instance: object, args: Any, kwargs: Any) -> Any:
         """The driver of coroutine functions: the one above with three awaits."""
-        started = now()
+        started = clock.current.now()
         course: Course | None = None
         number, previous = 1, None
         while True:
@@ -143,7 +149,7 @@ class Retrier:
                     raise
                 previous = failure
             else:
-                if self.accepts(value, first=course is None):
+                if self._takes_any_result or self.accepts(value, first=course is None):
                     return value
                 course = course or Course(self.policy, started, function)
                 again = self.decide(course, attempt, None, value)
