@@ -66,7 +66,9 @@ class DescriptorSubscription:
 class Descriptors:
     """The descriptors that somebody waits for, and the thread ``waitkit-descriptors`` that waits for them.
 
-    ``_lock`` guards the selector's registrations and ``_running``. The thread waits without it; a descriptor that
+    ``_lock`` guards ``_subscribed``, the selector's registrations and ``_running``. Who is subscribed is kept here, as to ask the
+    selector takes ten times as long; an interrupt may leave a descriptor here that the selector does not have, never the other
+    way round. The thread waits without it; a descriptor that
     is ready loses its subscribers *before* they are called, so that one which stays ready does not make it spin.
     """
 
@@ -74,6 +76,7 @@ class Descriptors:
         self._lock = ForkSafeLock()
         self._selector: selectors.BaseSelector | None = None
         self._pipe: list[OwnedDescriptor] = []
+        self._subscribed: dict[int, list[DescriptorSubscription]] = {}
         self._running = False
 
     def subscription(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
@@ -97,7 +100,7 @@ class Descriptors:
         with self._lock:
             if self._selector is None:
                 self._open()
-            others = self._subscribers(fd)
+            others = self._subscribed.get(fd, [])
             self._register(fd, [*others, subscription])
             if not self._running:
                 self._running = True
@@ -120,32 +123,37 @@ class Descriptors:
             self._close()
             raise CannotStart(str(error)) from error
 
-    def _subscribers(self, fd: int) -> list[DescriptorSubscription]:
-        key = self._selector.get_map().get(fd) if self._selector is not None else None
-        return list(key.data) if key is not None else []
-
     def _register(self, fd: int, subscribers: list[DescriptorSubscription]) -> None:
         """Have the selector watch *fd* for just these. The lock is held."""
         selector = self._selector
         assert selector is not None
-        if fd in selector.get_map():
+        if fd in self._subscribed:
             # Never modify(): where its owner closed the descriptor under a waiter, and the number came back as
             # another file, the kernel has forgotten a registration that the selector still knows.
-            selector.unregister(fd)
+            try:
+                selector.unregister(fd)
+            except KeyError:
+                pass  # an interrupt came between
+            del self._subscribed[fd]
         if subscribers:
             events = 0
             for subscription in subscribers:
                 events |= subscription.events
-            selector.register(fd, events, subscribers)
+            self._subscribed[fd] = subscribers
+            try:
+                selector.register(fd, events)
+            except OSError:
+                del self._subscribed[fd]
+                raise
 
     def _drop(self, subscription: DescriptorSubscription) -> None:
         with self._lock:
             if self._selector is not None:
-                others = self._subscribers(subscription.fd)
-                if subscription in others:
-                    others.remove(subscription)
+                subscribers = self._subscribed.get(subscription.fd, [])
+                if subscription in subscribers:
+                    others = [other for other in subscribers if other is not subscription]
                     self._register(subscription.fd, others)
-                    if not self._selector.get_map():
+                    if not self._subscribed:
                         self._have_it_notice()
 
     def _have_it_notice(self) -> None:
@@ -156,11 +164,11 @@ class Descriptors:
         selector = self._selector
         assert selector is not None
         while True:
-            ready = selector.select(None if selector.get_map() else LINGER / SECOND)
+            ready = selector.select(None if self._subscribed else LINGER / SECOND)
             for wake in self._take(ready):
                 run_shown(wake)
             if not ready:
-                if self._ended(selector):
+                if self._ended():
                     return
                 selector = self._renewed(selector)
 
@@ -170,7 +178,7 @@ class Descriptors:
             for key, events in ready:
                 staying: list[DescriptorSubscription] = []
                 called: list[DescriptorSubscription] = []
-                for subscription in self._subscribers(key.fd):
+                for subscription in self._subscribed.get(key.fd, ()):
                     (called if subscription.events & events else staying).append(subscription)
                 try:
                     self._register(key.fd, staying)
@@ -189,21 +197,20 @@ class Descriptors:
         duplicate, has no number by which the entry could be taken out.
         """
         with self._lock:
-            entries = list(selector.get_map().values())
+            entries, self._subscribed = self._subscribed, {}
             assert _SELECTOR is not None
-            fresh = _SELECTOR()
-            for key in entries:
+            self._selector = fresh = _SELECTOR()
+            for fd, subscribers in entries.items():
                 try:
-                    fresh.register(key.fd, key.events, key.data)
+                    self._register(fd, subscribers)
                 except OSError:  # its owner has closed it: nobody will ever be woken by it
                     continue
             selector.close()
-            self._selector = fresh
             return fresh
 
-    def _ended(self, selector: selectors.BaseSelector) -> bool:
+    def _ended(self) -> bool:
         with self._lock:
-            if selector.get_map():
+            if self._subscribed:
                 return False
             self._close()
             self._running = False
@@ -216,6 +223,7 @@ class Descriptors:
         for end in self._pipe:
             end.close()
         self._pipe = []
+        self._subscribed = {}
 
     def own(self) -> set[int]:
         """The descriptors that exist only for this: they are closed when nobody waits any more."""
