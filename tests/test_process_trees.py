@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -560,3 +560,29 @@ def test_forked_child_of_ours_does_not_keep_the_guardian_waiting(tmp_path: Path)
     with ended_afterwards([pid, other]):
         wait_for(lambda: not is_living(pid), LONG)
         assert is_living(other)
+
+
+def test_member_in_the_middle_of_an_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has no environment yet, as he is in the middle of an exec, is looked at again; whoever never has one is not."""
+    root = tree.Root(tree.FIRST_MARK + 1)
+    name = f"{tree.MARK}{root.mark}"
+    member = subprocess.Popen(["sleep", "infinity"], env={**os.environ, name: ""}, start_new_session=True)
+    bare = subprocess.Popen(["sleep", "infinity"], start_new_session=True)
+    reads: list[str] = []
+
+    def amid_exec(path: str, read: Callable[[str], bytes] = tree.read) -> bytes:
+        if f"/{bare.pid}/" in path:
+            return b""
+        if f"/{member.pid}/" in path and "stat" not in path:
+            reads.append(path)
+            return b"" if len(reads) <= 10 else read(path)
+        return read(path)
+
+    try:
+        wait_for(lambda: name.encode() in tree.read(f"/proc/{member.pid}/environ"))
+        monkeypatch.setattr(tree, "read", amid_exec)
+        assert list(tree.kill_members(root)) == [member.pid]
+    finally:
+        for process in (member, bare):
+            process.kill()
+            process.wait()

@@ -114,7 +114,7 @@ class _ProcessWatch(DescriptorWatch):
         if pid is not None and hasattr(os, "pidfd_open"):
             try:
                 # Not the sentinel of multiprocessing: it is a pipe, which grandchildren hold open after the process is gone.
-                self._pidfd = OwnedDescriptor(os.pidfd_open(pid))
+                (self._pidfd,) = map(OwnedDescriptor, map(os.pidfd_open, (pid,)))  # see OwnedDescriptor
             except ProcessLookupError:
                 self._gone = True
             except OSError:

@@ -97,7 +97,7 @@ class _AllGoneWatch(DescriptorWatch):
                 del self._left[pid]
             elif self._wake is not None and self._pidfd is None and hasattr(os, "pidfd_open"):
                 try:
-                    self._pidfd = OwnedDescriptor(os.pidfd_open(pid))
+                    (self._pidfd,) = map(OwnedDescriptor, map(os.pidfd_open, (pid,)))  # see OwnedDescriptor
                 except OSError:
                     return Verdict(False, None, self._context.next_look(now))
             elif self._pidfd is not None and self.listen(self._pidfd.fileno()):

@@ -42,6 +42,7 @@ _LAST_MARK = FIRST_MARK + (1 << 48)
 #: Added to the mark of a guardian.
 GUARDS = 1 << 50
 _MOST_PASSES = 1_000
+_LONGEST_EXEC = 50  # looks
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -168,14 +169,19 @@ class Search:
         self._name = f"{MARK}{root.mark}=".encode()
         #: who has an environment, and not the name in it: he is not asked again, as he will not come to be a member
         self._unnamed: set[int] = set()
+        #: how often somebody was found in the middle of an exec, where his environment is not there yet
+        self._execs: dict[int, int] = {}
+        #: whether the last look has found such a one
+        self.amid_exec = False
 
     def look(self, candidates: list[int] | None) -> tuple[dict[int, Facts], bool]:
         """The members, those that have ended and were not reaped among them, and whether that is certain.
 
         It is not where somebody who was on the list was gone when we came to him: he may have forked a member first, who
-        got his number after the list was made.
+        got his number after the list was made; nor where somebody was in the middle of an exec.
         """
         root = self._root
+        self.amid_exec = False
         if candidates is None:
             pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
         else:
@@ -187,7 +193,7 @@ class Search:
         if candidates is not None:
             found = {pid for pid in found if pid == root.pid or is_process(pid)}
         known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
-        certain = len(known) == len(found) and all(pid in found or exists(pid) for pid in pids)
+        certain = not self.amid_exec and len(known) == len(found) and all(pid in found or exists(pid) for pid in pids)
         # A descendant is never older than its root.
         return {pid: facts for pid, facts in known.items() if facts.start >= root.start}, certain
 
@@ -222,9 +228,20 @@ class Search:
         environment = read(f"/proc/{pid}/environ")
         if self._name in environment:
             return True
-        if environment:  # one that is in the middle of an exec has none
+        if environment:
             self._unnamed.add(pid)
+        elif not read(f"/proc/{pid}/cmdline"):  # else it has none
+            facts = facts_of(pid)
+            if facts is not None and facts.living:
+                self._note_exec(pid)
         return False
+
+    def _note_exec(self, pid: int) -> None:
+        self._execs[pid] = times = self._execs.get(pid, 0) + 1
+        if times < _LONGEST_EXEC:
+            self.amid_exec = True
+        else:  # it has neither, and that is that
+            self._unnamed.add(pid)
 
 
 def _add_kin(found: set[int], marks: dict[int, int], sessions: dict[int, int], no_inner: set[int]) -> None:
@@ -339,7 +356,7 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
                     _kill(pid, facts)
                 killed[pid] = facts
         if candidates is not None:
-            certain = last_pid() == (candidates[-1] if candidates else root.pid)
+            certain = last_pid() == (candidates[-1] if candidates else root.pid) and not search.amid_exec
             candidates = None
         # Who forks while we go through the list has a child that we have not seen, even if he has ended before we came to
         # him: go on until nobody is new, and nobody was gone.
