@@ -141,9 +141,14 @@ def test_match_in_a_flood() -> None:
         "import fcntl, os, signal\nfcntl.fcntl(1, 1031, 1 << 20)\n"
         "os.write(1, b'READY\\n' + b'x' * 900_000)\nos.write(2, b'!')\nsignal.pause()"
     )
-    with nobody_reads(), managed_process(program(code)) as process:
-        wait_for(lambda: process.output.stderr == "!", LONG)
-        assert process.wait_for_output("READY", LONG)
+    process = managed_process(program(code))
+    try:
+        with nobody_reads():
+            process.start()
+            wait_for(lambda: process.output.stderr == "!", LONG)
+            assert process.wait_for_output("READY", LONG)
+    finally:
+        process.stop()
 
 
 @pytest.mark.parametrize("before", [0, 1, KEPT - 2, 2 * KEPT - 2, 2 * KEPT + 1, 3 * KEPT - 2, 5 * KEPT])

@@ -217,9 +217,12 @@ class Life:
             try:
                 with SignalsHeld():
                     killed = self.child.identity.kill_tree()
-                if killed or self.child.exit_code() is None:
+                    if gone := not killed and self.child.exit_code() is not None:
+                        self._release()
+                if not gone:
                     yield beyond_scopes(AllGone(self.exited, killed), scaled(_PATIENCE))
-                self._release()
+                    with SignalsHeld():
+                        self._release()
                 if self._serves:
                     yield beyond_scopes(ListenersGone([*self._serves.values()], self.name), scaled(_PATIENCE // 2))
                 break
@@ -250,7 +253,8 @@ class Life:
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError:  # reaped already
-            self._release()
+            with SignalsHeld():
+                self._release()
             return
 
         def bury() -> None:
@@ -264,11 +268,11 @@ class Life:
             os.close(pidfd)
 
     def _release(self) -> None:
-        with SignalsHeld():  # an interrupt would leave what comes after it open
-            self.over = True
-            self.child.release()
-            if self._notifications is not None:
-                self._notifications.close()
+        """Give back what it held. Signals are to be held meanwhile: an interrupt would leave what comes after it open."""
+        self.over = True
+        self.child.release()
+        if self._notifications is not None:
+            self._notifications.close()
 
 
 def _sockets_of_parent(pid: int) -> set[int]:
