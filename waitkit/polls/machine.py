@@ -168,7 +168,9 @@ class PollMachine:
                 return
             self._busy = True
             self._stepper = here
-            self._timer = None
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()  # another one than that which calls, where news came before a worker was free for this
         self._make_step(here)
 
     def _step_soon(self) -> None:
