@@ -68,7 +68,8 @@ def fill(server: socket.socket) -> list[socket.socket]:
 @pytest.fixture
 def full() -> Iterator[socket.socket]:
     """A listener at 127.0.0.1 that answers no one: its queue is full."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+    # Reserved: another test may have been given the same number for other addresses.
+    with reserved_port() as port, socket.create_server(("127.0.0.1", port), backlog=0) as server:
         clients = fill(server)
         yield server
         for client in clients:

@@ -154,7 +154,7 @@ def test_port_stolen_between_reservation_and_start() -> None:
         reservation.release()
         with socket.create_server(("127.0.0.1", port)):
             code = f"import socket, signal\ntry: s = socket.create_server(('127.0.0.1', {port}))\nexcept OSError as e: print(e)\nsignal.pause()"
-            process = managed_process(program(code), ready=port_listening(port), ready_timeout="4s")
+            process = managed_process(program(code), ready=port_listening(port), ready_timeout="2s")
             with pytest.raises(TimeoutError) as caught:
                 process.start()
     message = str(caught.value)

@@ -96,8 +96,7 @@ def test_stale_server_at_any_address_of_this_machine(host: str) -> None:
 
 def test_stale_server_at_another_address_of_the_same_port() -> None:
     """Who listens at one address of a port is not who answers at another: only the one that is asked for is judged."""
-    with socket.create_server(("127.0.0.1", 0)) as stale:
-        port = stale.getsockname()[1]
+    with reserved_port() as port, socket.create_server(("127.0.0.1", port)):
         argv = [*program(LISTEN.replace("127.0.0.1", "127.0.0.2") + "signal.pause()"), str(port)]
         with managed_process(argv, ready=port_listening(port, "127.0.0.2"), ready_timeout=LONG):
             pass
@@ -109,8 +108,7 @@ def test_stale_server_at_another_address_of_the_same_port() -> None:
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
 def test_stale_server_at_one_address_of_localhost() -> None:
     """Where a client of a name may be led to somebody else's server, that counts against it, though ours listens, too."""
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as stale:
-        port = stale.getsockname()[1]
+    with reserved_port() as port, socket.create_server(("::1", port), family=socket.AF_INET6):
         argv = [*program(LISTEN + "signal.pause()"), str(port)]
         with managed_process(argv, ready=port_listening(port, "127.0.0.1"), ready_timeout=LONG):
             pass
