@@ -36,6 +36,10 @@ def environment(*first: Path | str, **more: str) -> dict[str, str]:
     return {**bare, "PYTHONPATH": path, "COLUMNS": "100", **more}
 
 
+#: For a command whose progress a test awaits: what is told after a second is told after 50 ms.
+TOLD_SOON = environment(WAITKIT_TIMEOUT_SCALE="0.05")
+
+
 def demo_site(folder: Path, demo: Path | None = ROOT / "examples" / "rpc_service") -> Path:
     """A folder to import waitkit from, with *demo* as its demo: in a checkout that is not installed there is none."""
     package = folder / "waitkit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from waitkit import virtual_clock
 from waitkit.engine import clock
 from waitkit.ground import records
 from waitkit.ground import settings as defaults
+from waitkit.ground.durations import MILLISECOND
+from waitkit.virtual import outsiders
 
 # Hypothesis measures each example in real time, which is the machine's business.
 settings.register_profile("waitkit", deadline=None)
@@ -41,6 +44,13 @@ def _as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     clock.use_clock(before)
     defaults._process_wide = defaults.Settings()
     records._subscribers = ()
+
+
+@pytest.fixture(autouse=True)
+def _reader_of_xdist_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of pytest-xdist has a thread that reads a pipe: each deadlock in virtual time would give it half a second to move."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        monkeypatch.setattr(outsiders, "_PATIENCE", 100 * MILLISECOND)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from commandline import MODULE, Command, environment, nobody_left, run, run_here
+from commandline import MODULE, TOLD_SOON, Command, environment, nobody_left, run, run_here
 from support import LIMIT, until
 
 from waitkit import port_free, process_exited, wait_for
@@ -276,10 +276,12 @@ def test_it_is_not_ready_in_time():
 
 def test_progress_while_it_becomes_ready(tmp_path):
     """A command that takes its time is told of: what is missing, in plain lines."""
-    with Command("run", "--ready", f"file:{tmp_path}/up", "--", "sleep", "infinity") as sleeper:
+    with Command(
+        "run", "--ready", f"file:{tmp_path}/up", "--ready-timeout", "none", "--", "sleep", "infinity", env=TOLD_SOON
+    ) as sleeper:
         line = sleeper.err.saw("waiting for")
         assert re.fullmatch(
-            rf"waiting for sleep \(pid \d+\) to be ready: file:{tmp_path}/up \(No such file or directory\): [\d.]+ s",
+            rf"waiting for sleep \(pid \d+\) to be ready: file:{tmp_path}/up \(No such file or directory\): [\d.]+ m?s",
             line,
         )
         (tmp_path / "up").touch()
@@ -637,6 +639,9 @@ def test_a_bad_scale():
     done = run("run", "--", "echo", "started", env=environment(WAITKIT_TIMEOUT_SCALE="fast"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "WAITKIT_TIMEOUT_SCALE='fast'" in done.stderr
+    limits = ("--ready-timeout", "1s", "--stop-timeout", "1s")
+    done = run("run", *limits, "--", "echo", "started", env=environment(WAITKIT_TIMEOUT_SCALE="fast"))
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_quiet():

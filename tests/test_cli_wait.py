@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from commandline import MODULE, Command, environment, run, run_here, shell
+from commandline import MODULE, TOLD_SOON, Command, environment, run, run_here, shell
 from support import LIMIT, python, until
 
 from waitkit import port_listening, reserved_port
@@ -176,12 +176,12 @@ def test_a_page_that_does_not_answer():
 
 def test_a_server_that_comes():
     """While the port is awaited, a line on stderr names it and what was seen; when a server comes the wait ends."""
-    with reserved_port() as port, Command("wait", f"tcp:{port}", "-t", "none") as waiting:
+    with reserved_port() as port, Command("wait", f"tcp:{port}", "-t", "none", env=TOLD_SOON) as waiting:
         line = waiting.err.saw("waiting for")
-        assert re.fullmatch(rf"waiting for tcp:{port} \(connection refused\): [\d.]+ s", line)
+        assert re.fullmatch(rf"waiting for tcp:{port} \(connection refused\): [\d.]+ m?s", line)
         with listening(port):
             assert waiting.ended() == 0
-    assert re.search(rf"^waitkit: tcp:{port} after [\d.]+ s$", waiting.err.text, re.MULTILINE)
+    assert re.search(rf"^waitkit: tcp:{port} after [\d.]+ m?s$", waiting.err.text, re.MULTILINE)
     assert "\x1b" not in waiting.err.text
     assert "\r" not in waiting.err.text
 
@@ -217,7 +217,7 @@ def test_any_of_none(tmp_path):
 def test_a_target_that_dies(tmp_path):
     """A server that was there and dies before the rest has come is missing again: all must hold at one time."""
     flag = tmp_path / "flag"
-    with Command("wait", f"file:{flag}", f"unix:{tmp_path}/s", "-t", "2s", "--json") as waiting:
+    with Command("wait", f"file:{flag}", f"unix:{tmp_path}/s", "-t", "300ms", "--json", env=TOLD_SOON) as waiting:
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(f"{tmp_path}/s")
             server.listen()
@@ -233,7 +233,7 @@ def test_a_target_that_dies(tmp_path):
 def test_unless_a_process_ends():
     """--unless ends the wait with 1 the moment the server's process is gone, whatever the limit."""
     with program() as process, reserved_port() as port:
-        with Command("wait", f"tcp:{port}", "--unless", f"pid:{process.pid}", "-t", "none") as waiting:
+        with Command("wait", f"tcp:{port}", "--unless", f"pid:{process.pid}", "-t", "none", env=TOLD_SOON) as waiting:
             waiting.err.saw("waiting for tcp:")
             process.kill()
             process.wait(LIMIT)
@@ -249,7 +249,7 @@ def test_what_holds_goes_before_unless(tmp_path):
 
 def test_a_process_that_ends():
     """The end of a process that is none of ours is awaited by its id."""
-    with program() as process, Command("wait", f"pid:{process.pid}", "-t", "none") as waiting:
+    with program() as process, Command("wait", f"pid:{process.pid}", "-t", "none", env=TOLD_SOON) as waiting:
         waiting.err.saw(f"waiting for pid:{process.pid} (still running)")
         process.kill()
         assert waiting.ended() == 0
@@ -337,7 +337,7 @@ def test_forms_of_limits(tmp_path, limit):
 def test_hardly_any_limit(tmp_path, limit):
     """A limit beyond what the system's calls take works, also for a wait that rests."""
     flag = tmp_path / "flag"
-    with program() as process, Command("wait", f"pid:{process.pid}", "--timeout", limit) as waiting:
+    with program() as process, Command("wait", f"pid:{process.pid}", "--timeout", limit, env=TOLD_SOON) as waiting:
         waiting.err.saw("waiting for")
         process.kill()
         assert waiting.ended() == 0
@@ -402,7 +402,7 @@ def test_quiet(tmp_path):
 
 def test_ctrl_c(tmp_path):
     """Ctrl-C ends the wait by SIGINT, which a shell tells as 130; the object is printed all the same."""
-    with Command("wait", f"file:{tmp_path}/x", "-t", "none", "--json") as waiting:
+    with Command("wait", f"file:{tmp_path}/x", "-t", "none", "--json", env=TOLD_SOON) as waiting:
         waiting.err.saw("waiting for")
         waiting.send(signal.SIGINT)
         assert waiting.ended() == -signal.SIGINT
@@ -413,7 +413,7 @@ def test_ctrl_c(tmp_path):
 def test_ctrl_c_is_130_to_a_shell(tmp_path):
     """A shell that runs the command tells 130 after Ctrl-C."""
     with Command(
-        way=["sh", "-c", '"$@"; echo $?', "sh", *MODULE, "wait", f"file:{tmp_path}/x", "-t", "none"]
+        way=["sh", "-c", '"$@"; echo $?', "sh", *MODULE, "wait", f"file:{tmp_path}/x", "-t", "none"], env=TOLD_SOON
     ) as script:
         script.err.saw("waiting for")
         import psutil
@@ -426,7 +426,7 @@ def test_ctrl_c_is_130_to_a_shell(tmp_path):
 
 def test_sigterm(tmp_path):
     """SIGTERM ends it as any program."""
-    with Command("wait", f"file:{tmp_path}/x", "-t", "none") as waiting:
+    with Command("wait", f"file:{tmp_path}/x", "-t", "none", env=TOLD_SOON) as waiting:
         waiting.err.saw("waiting for")
         waiting.send(signal.SIGTERM)
         assert waiting.ended() == -signal.SIGTERM
@@ -449,16 +449,14 @@ def test_nobody_reads_the_object():
 def test_nobody_hears_what_it_tells(streams, tmp_path):
     """Where stderr cannot be written to, the wait, its exit code and its command are as ever."""
     assert shell(f"$waitkit wait file:/ {streams}").returncode == 0
-    assert shell(f"$waitkit wait file:{tmp_path}/x -t 1.1 {streams}").returncode == 124
+    assert shell(f"$waitkit wait file:{tmp_path}/x -t 0.1 {streams}", WAITKIT_TIMEOUT_SCALE=0.05).returncode == 124
     assert shell(f"$waitkit wait file:/ {streams} -- sh -c 'exit 7'").returncode == 7
 
 
 def test_a_reader_that_goes_away_does_not_end_the_wait(tmp_path):
     """A pipe that is closed after the first line of progress leaves the wait as it is."""
     flag = tmp_path / "flag"
-    process = subprocess.Popen(
-        [*MODULE, "wait", f"file:{flag}", "-t", "none"], stderr=subprocess.PIPE, env=environment()
-    )
+    process = subprocess.Popen([*MODULE, "wait", f"file:{flag}", "-t", "none"], stderr=subprocess.PIPE, env=TOLD_SOON)
     assert b"waiting for" in process.stderr.readline()
     process.stderr.close()
     flag.touch()
@@ -734,7 +732,7 @@ def test_a_real_server(tmp_path):
         try:
             ready = run("wait", f"tcp:{port}", f"http://127.0.0.1:{port}/", "--unless", f"pid:{server.pid}")
             assert ready.returncode == 0, ready.stderr
-            with Command("wait", "--gone", f"tcp:{port}", "-t", "none") as waiting:
+            with Command("wait", "--gone", f"tcp:{port}", "-t", "none", env=TOLD_SOON) as waiting:
                 waiting.err.saw(f"waiting for no tcp:{port} (it listens)")
                 server.kill()
                 server.wait(LIMIT)
@@ -748,7 +746,7 @@ def test_a_real_server(tmp_path):
 def test_two_waits_at_once():
     """Any number of commands may wait for one server."""
     with reserved_port() as port:
-        waiting = [Command("wait", f"tcp:{port}", "-t", "none") for _ in range(3)]
+        waiting = [Command("wait", f"tcp:{port}", "-t", "none", env=TOLD_SOON) for _ in range(3)]
         for one in waiting:
             one.err.saw("waiting for")
         with listening(port):

@@ -129,7 +129,7 @@ def test_reading_and_writing_are_told_apart():
 def test_a_number_that_comes_back_as_another_file():
     """A descriptor closed and opened again as another pipe is watched anew, even while the forgotten wait goes on."""
     reader, writer = os.pipe()
-    forgotten = Running(wait_for, readable(reader), "2s")
+    forgotten = Running(wait_for, readable(reader), "1s")
     until(lambda: is_watched(reader))
     other_reader, new_writer = os.pipe()
     new_reader = os.dup2(

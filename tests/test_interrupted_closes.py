@@ -18,6 +18,7 @@ from waitkit import managed_process, output_matches, wait_for
 from waitkit.engine import background, descriptors, timers, workers
 from waitkit.engine.background import start_thread
 from waitkit.engine.clock import now
+from waitkit.engine.owned import OwnedDescriptor
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -67,6 +68,25 @@ def test_no_descriptor_is_closed_twice() -> None:
         while interrupted_after_close(number + 1, cycle):  # a second close would raise OSError
             number += 1
     assert number >= 4, "the pidfds and the two streams at least"
+
+
+def test_an_interrupt_of_the_first_watch_leaves_no_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the selector is made: the pipe that was opened for it is closed, not forgotten, and the next one works."""
+    watched, woken = descriptors.Descriptors(), threading.Event()
+    reader, writer = os.pipe()
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(descriptors, "LINGER", 0)
+    with no_descriptor_left(), OwnedDescriptor(reader), OwnedDescriptor(writer, "w"):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(descriptors, "_SELECTOR", interrupted)
+            watched.watch(writer, woken.set, write=True)
+        assert watched.own() == set()
+        watched.watch(writer, woken.set, write=True)
+        assert woken.wait(LIMIT)
+        until(lambda: not watched.own())
 
 
 class Starts:

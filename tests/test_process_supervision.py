@@ -123,7 +123,7 @@ def test_restart_that_ends_well_without_being_ready(tmp_path: Path, caplog: pyte
     told: list[int | None] = []
     policy = RestartPolicy(backoff=SOON, limit="2/h", on_give_up=lambda _, ended: told.append(ended.code))
     argv = ["sh", "-c", code, str(tmp_path / "once")]
-    process = managed_process(argv, ready=output_matches("up"), ready_timeout="1s", restart=policy)
+    process = managed_process(argv, ready=output_matches("up"), ready_timeout="500ms", restart=policy)
     with process:
         kill(process)
         wait_for(process.gave_up, LONG)

@@ -301,7 +301,6 @@ def test_udp() -> None:
                 other = others.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
                 other.bind(("127.0.0.1", 0))
                 assert other.getsockname()[1] != port
-        bind(port, reuse=False).close()  # the port of TCP is another one
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain, pytest.raises(OSError, match="in use"):
             plain.bind(("127.0.0.1", port))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
@@ -311,6 +310,18 @@ def test_udp() -> None:
                 client.sendto(b"hello", ("127.0.0.1", port))
                 wait_for(readable(server), LONG)
                 assert server.recv(100) == b"hello"
+
+
+def test_udp_leaves_tcp_alone() -> None:
+    """The port of TCP with the same number is another one, and stays free for others."""
+    for _ in range(20):
+        with reserved_port(protocol="udp") as port:
+            try:
+                bind(port, reuse=False).close()
+            except OSError:  # somebody else has that one just now
+                continue
+            return
+    pytest.fail("20 reservations of UDP ports had the port of TCP, too")
 
 
 def test_both_protocols() -> None:

@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> int:
             raise
         say("waitkit demo: the example is there once waitkit is installed: pip install -e .")
         return 2
-    with interruptible() as scope, LongWaits():
+    with interruptible() as scope, LongWaits("500ms"):
         print("The tests of an RPC service, waiting for conditions:\n")
         waiting = _shown(example.run("waiting"), scope, by_sleeping=False)
         sleeping: list[Outcome] | None = None

@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO
 
 from waitkit.cli.telling import say
-from waitkit.ground.durations import Duration
+from waitkit.ground.durations import SECOND, Duration
 from waitkit.ground.records import Subscriber, WaitRecord, subscribe
+from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
 
 __all__ = ["LongWaits"]
 
@@ -36,22 +37,22 @@ class LongWaits:
     line is printed when the wait has lasted *after*, and twice as long, and so on.
 
     Args:
-        after: how long a wait must have gone on to be shown.
+        after: how long a wait must have gone on to be shown; left out: 1 s, stretched as all defaults are.
         words: what to say of a wait.
         live: False for plain lines in any case, as others write to the terminal, too.
 
     Raises:
-        TypeError, ValueError: *after* is no duration.
+        TypeError, ValueError: *after* is no duration; ``WAITKIT_TIMEOUT_SCALE`` is no number.
     """
 
     def __init__(
         self,
-        after: Duration = "500ms",
+        after: Duration | DefaultTimeout = DEFAULT,
         words: Callable[[WaitRecord], str] = "waiting for {}".format,
         *,
         live: bool = True,
     ) -> None:
-        self._after = after
+        self._after: Duration = scaled(SECOND) / SECOND if after is DEFAULT else after
         self._words = words
         self._line = _line_for(sys.stderr) if live else _PlainLines()
         self._subscription: Subscriber | None = None

@@ -78,9 +78,10 @@ def run(words: Sequence[str]) -> int:
             ready = [_target(text) for text in options.ready]
             grace = scaled(5 * SECOND) if options.stop_timeout is None else options.stop_timeout
             patience = scaled(10 * SECOND) if options.ready_timeout is DEFAULT else options.ready_timeout
+            run = _Run(options, ports, ready, patience, grace)
         except ValueError as error:
             parser.error(str(error))
-        return _Run(options, ports, ready, patience, grace).end()
+        return run.end()
 
 
 def _read(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
@@ -171,6 +172,7 @@ class _Run:
         self._grace = grace
         awaited: Condition[Any] | None = all_of(*ready) if ready else None
         self._process = passed_through(options.command, awaited, patience, grace, options.stop_signal)
+        self._progress = nullcontext() if options.quiet else LongWaits(words=self._words, live=False)
         self._then: ManagedProcess | None = None
         self._scope = CancelScope()
         self._stopped_by = 0
@@ -198,7 +200,7 @@ class _Run:
         if self._options.release:
             self._ports.release()
         try:
-            with nullcontext() if self._options.quiet else LongWaits("1s", self._words, live=False):
+            with self._progress:
                 self._process.start()
         except WaitTimeout as error:
             return self._not_ready(_TIMED_OUT, f"was not ready after {format_duration(round(error.elapsed * SECOND))}")

@@ -164,7 +164,7 @@ class _Waiting:
             KeyboardInterrupt: Ctrl-C was pressed.
         """
         try:
-            with interruptible(), nullcontext() if self._options.quiet else LongWaits("1s", self._words):
+            with interruptible(), nullcontext() if self._options.quiet else LongWaits(words=self._words):
                 self._wait()
         except WaitTimeout as error:
             return self._ended("timeout", TIMED_OUT, f"timed out after {_time(error.facts)}", error.facts)

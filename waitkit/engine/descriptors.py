@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import selectors
+from itertools import starmap
 from typing import Final
 
 from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
@@ -117,11 +118,13 @@ class Descriptors:
         """Make the selector, and the pipe whose writing end is always ready. The lock is held."""
         try:
             assert _SELECTOR is not None
-            self._pipe = [OwnedDescriptor(fd) for fd in os.pipe()]
+            (self._pipe,) = map(list, map(map, (OwnedDescriptor,), starmap(os.pipe, [()])))  # see OwnedDescriptor
             self._selector = _SELECTOR()
-        except OSError as error:  # no descriptor is left: let those who ask look from time to time
+        except BaseException as error:
             self._close()
-            raise CannotStart(str(error)) from error
+            if isinstance(error, OSError):  # no descriptor is left: let those who ask look from time to time
+                raise CannotStart(str(error)) from error
+            raise  # Ctrl-C
 
     def _register(self, fd: int, subscribers: list[DescriptorSubscription]) -> None:
         """Have the selector watch *fd* for just these. The lock is held."""
