@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from waitkit import process_exited, wait_for
+from waitkit.engine.clock import SystemClock
+from waitkit.engine.descriptor_place import DescriptorPlace
+from waitkit.engine.frames import current_frames
 
 #: Stretches the limits of the tests, too, on slow machines.
 SCALE = float(os.environ.get("WAITKIT_TIMEOUT_SCALE", "1"))
@@ -50,6 +53,12 @@ class Running:
         if self._error is not None:
             raise self._error
         return self._outcome
+
+
+def rests(running: Running) -> bool:
+    """Whether the thread of *running* rests in a wait of waitkit."""
+    frame = current_frames().get(running.thread.ident or 0)
+    return frame is not None and frame.f_code in (SystemClock.rest.__code__, DescriptorPlace.rest.__code__)
 
 
 def together(*functions: Callable[[], object]) -> list[object]:

@@ -9,9 +9,9 @@ import tempfile
 import threading
 
 import pytest
-from support import LIMIT, Running, descriptors, python, until
+from support import LIMIT, Running, descriptors, python, rests, until
 
-from waitkit import WaitTimeout, any_of, readable, wait_for
+from waitkit import Event, WaitTimeout, any_of, readable, wait_for
 from waitkit.engine import descriptors as engine
 from waitkit.engine.descriptors import Descriptors
 
@@ -31,50 +31,56 @@ def pipe():
             pass
 
 
+@pytest.fixture(params=["alone", "beside an event"])
+def wait_to_read(request):
+    """Waits for a descriptor, in its own thread: there that thread rests alone, or woken by the one of the engine."""
+    if request.param == "alone":
+        return lambda fd, limit=LIMIT: wait_for(readable(fd), limit)
+    return lambda fd, limit=LIMIT: wait_for(any_of(readable(fd), Event()), limit).value
+
+
 def watched(owner=None):
     """How many descriptors are watched."""
-    selector = (owner or engine._descriptors)._selector
-    return 0 if selector is None else len(selector.get_map())
+    return len((owner or engine._descriptors)._subscribed)
 
 
 def is_watched(fd):
-    """Whether the thread of this process watches *fd*; of a table that changes under us this is a single look."""
-    selector = engine._descriptors._selector
-    return selector is not None and fd in selector.get_map()
+    """Whether the thread of this process watches *fd*."""
+    return fd in engine._descriptors._subscribed
 
 
-def test_a_pipe_wakes_its_waiter(pipe):
+def test_a_pipe_wakes_its_waiter(pipe, wait_to_read):
     """A wait for a pipe ends when something is written, and leaves it in the pipe; the value is what was given."""
     reader, writer = pipe
-    waiting = Running(wait_for, readable(reader), LIMIT)
-    until(lambda: is_watched(reader))
+    waiting = Running(wait_to_read, reader)
+    until(lambda: rests(waiting))
     os.write(writer, b"x")
     assert waiting.result() == reader
     assert os.read(reader, 9) == b"x"
 
 
-def test_the_end_of_a_pipe_is_readable(pipe):
+def test_the_end_of_a_pipe_is_readable(pipe, wait_to_read):
     """A pipe whose writer is gone can be read: it gives its end."""
     reader, writer = pipe
-    waiting = Running(wait_for, readable(reader), LIMIT)
-    until(lambda: is_watched(reader))
+    waiting = Running(wait_to_read, reader)
+    until(lambda: rests(waiting))
     os.close(writer)
     waiting.result()
 
 
-def test_a_waiter_is_woken_and_not_polling(pipe):
+def test_a_waiter_is_woken_and_not_polling(pipe, wait_to_read):
     """A wait of some time looks a fixed handful of times: it is woken, it does not poll."""
     reader, _ = pipe
     with pytest.raises(WaitTimeout) as caught:
-        wait_for(readable(reader), "300ms")
+        wait_to_read(reader, "300ms")
     assert caught.value.looks <= 3
 
 
-def test_many_waiters_at_one_descriptor(pipe):
+def test_many_waiters_at_one_descriptor(pipe, wait_to_read):
     """All who wait for the same descriptor are woken, and one that leaves takes nothing from the others."""
     reader, writer = pipe
-    staying = [Running(wait_for, readable(reader), LIMIT) for _ in range(20)]
-    leaving = [Running(wait_for, readable(reader), "20ms") for _ in range(20)]
+    staying = [Running(wait_to_read, reader) for _ in range(20)]
+    leaving = [Running(wait_to_read, reader, "20ms") for _ in range(20)]
     for waiting in leaving:
         with pytest.raises(WaitTimeout):
             waiting.result()
@@ -129,7 +135,7 @@ def test_reading_and_writing_are_told_apart():
 def test_a_number_that_comes_back_as_another_file():
     """A descriptor closed and opened again as another pipe is watched anew, even while the forgotten wait goes on."""
     reader, writer = os.pipe()
-    forgotten = Running(wait_for, readable(reader), "1s")
+    forgotten = Running(wait_for, any_of(readable(reader), Event()), "1s")
     until(lambda: is_watched(reader))
     other_reader, new_writer = os.pipe()
     new_reader = os.dup2(
@@ -137,22 +143,23 @@ def test_a_number_that_comes_back_as_another_file():
     )  # closes what had the number, and leaves no moment in which nothing has it
     os.close(other_reader)
     os.close(writer)
-    waiting = Running(wait_for, readable(new_reader), LIMIT)
-    until(lambda: is_watched(new_reader))
+    waiting = Running(wait_for, any_of(readable(new_reader), Event()), LIMIT)
+    alone = Running(wait_for, readable(new_reader), LIMIT)
+    until(lambda: is_watched(new_reader) and rests(alone))
     os.write(new_writer, b"x")
-    assert waiting.result() == new_reader
+    assert waiting.result().value == alone.result() == new_reader
     forgotten.result()  # it waits for the number, so it sees the new file
     os.close(new_reader)
     os.close(new_writer)
 
 
-def test_a_number_that_comes_back_is_watched_after_each_wait():
+def test_a_number_that_comes_back_is_watched_after_each_wait(wait_to_read):
     """Waits one after the other for different pipes of the same number each hear of their own."""
     for _ in range(50):
         reader, writer = os.pipe()
         with pytest.raises(WaitTimeout):
-            wait_for(readable(reader), "200us")
-        waiting = Running(wait_for, readable(reader), LIMIT)
+            wait_to_read(reader, "200us")
+        waiting = Running(wait_to_read, reader)
         os.write(writer, b"x")
         waiting.result()
         os.close(reader)

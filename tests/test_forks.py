@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import Future
 
 import pytest
-from support import LIMIT, Running, end_if_it_hangs, expect_exit, in_child, until, waiters
+from support import LIMIT, Running, end_if_it_hangs, expect_exit, in_child, rests, until, waiters
 
 from waitkit import (
     CancelScope,
@@ -34,8 +34,7 @@ from waitkit.engine.parking import Parker
 
 def watched():
     """How many descriptors the thread of this process watches."""
-    selector = engine._descriptors._selector
-    return 0 if selector is None else len(selector.get_map())
+    return len(engine._descriptors._subscribed)
 
 
 def use_everything():
@@ -47,10 +46,12 @@ def use_everything():
         event.set()
         other.result()
     reader, writer = os.pipe()
-    waiting = Running(wait_for, readable(reader), LIMIT)
-    until(lambda: engine._descriptors._selector is not None)
+    waiting = Running(wait_for, any_of(readable(reader), Event()), LIMIT)
+    alone = Running(wait_for, readable(reader), LIMIT)
+    until(lambda: engine._descriptors._selector is not None and rests(alone))
     os.write(writer, b"x")
     waiting.result()
+    alone.result()
     process = subprocess.Popen([sys.executable, "-S", "-c", "raise SystemExit(3)"])
     assert wait_for(process, LIMIT).code == 3
     done = Event()
@@ -66,7 +67,8 @@ def test_a_child_can_use_everything_while_others_wait_in_the_parent():
     event, plain, items, future = Event(), threading.Event(), queue.Queue(), Future()
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    awaited = [event, plain, items, future, readable(reader), process]
+    either = any_of(readable(reader), process_exited(process), Event())
+    awaited = [event, plain, items, future, readable(reader), process, either]
     waiting = [Running(wait_for, thing, LIMIT) for thing in awaited]
     tick = Event()
     timers.call_at(now() + 10**9, tick.set)
@@ -232,7 +234,7 @@ def test_a_lock_held_at_the_fork_does_not_stop_the_child():
 def test_a_child_inherits_no_descriptors_of_the_engine():
     """The selector and its pipe are closed in the child."""
     reader, writer = os.pipe()
-    waiting = Running(wait_for, readable(reader), LIMIT)
+    waiting = Running(wait_for, any_of(readable(reader), Event()), LIMIT)
     until(watched)
     ours = engine._descriptors
     mine = {fd: _opened(fd) for fd in ours.own()}

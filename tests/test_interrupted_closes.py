@@ -81,7 +81,7 @@ def test_an_interrupt_of_the_first_watch_leaves_no_pipe(monkeypatch: pytest.Monk
     monkeypatch.setattr(descriptors, "LINGER", 0)
     with no_descriptor_left(), OwnedDescriptor(reader), OwnedDescriptor(writer, "w"):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(descriptors, "_SELECTOR", interrupted)
+            patch.setattr(descriptors, "make_selector", interrupted)
             watched.watch(writer, woken.set, write=True)
         assert watched.own() == set()
         watched.watch(writer, woken.set, write=True)

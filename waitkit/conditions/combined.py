@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.waits.wait import Watchable
@@ -78,6 +79,9 @@ class _Combined(Watch):
     def arm(self, wake: Wake) -> None:
         for watch in self._watches:
             watch.arm(wake)
+
+    def arm_at(self, place: DescriptorPlace, wake: Wake) -> bool:
+        return all(watch.arm_at(place, wake) for watch in self._watches)
 
     def close(self) -> None:
         for watch in self._watches:

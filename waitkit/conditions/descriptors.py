@@ -9,6 +9,7 @@ import selectors
 from typing import Final, Protocol
 
 from waitkit.conditions.condition import Condition
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, descriptor_subscription
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
@@ -30,16 +31,21 @@ class HasFileno(Protocol):
 class DescriptorWatch(Watch):
     """A watch that is woken when a descriptor is ready; subclasses say which, and judge."""
 
-    __slots__ = ("_context", "_subscription", "_wake")
+    __slots__ = ("_context", "_place", "_subscription", "_wake")
     outside = True
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._wake: Wake | None = None
+        self._place: DescriptorPlace | None = None
         self._subscription: DescriptorSubscription | None = None
 
     def arm(self, wake: Wake) -> None:
-        self._wake = wake
+        self._wake, self._place = wake, None
+
+    def arm_at(self, place: DescriptorPlace, wake: Wake) -> bool:
+        self._wake, self._place = wake, place
+        return True
 
     def listen(self, fd: int, *, write: bool = False) -> bool:
         """Be woken when *fd* is ready. False where that cannot be had: look again after a gap instead."""
@@ -47,7 +53,8 @@ class DescriptorWatch(Watch):
             return False
         if self._subscription is not None and self._subscription.live:
             return True
-        self._subscription = subscription = descriptor_subscription(fd, self._wake, write=write)
+        make = descriptor_subscription if self._place is None else self._place.subscription
+        self._subscription = subscription = make(fd, self._wake, write=write)
         try:
             subscription.begin()
         except (CannotStart, PermissionError):  # EPERM: a regular file, which is always ready and never watched

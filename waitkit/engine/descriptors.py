@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import selectors
 from itertools import starmap
-from typing import Final
+from typing import Protocol
 
 from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.owned import OwnedDescriptor
+from waitkit.engine.selector import READ, WRITE, Ready, Selector, make_selector
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import SECOND
 
@@ -23,10 +23,13 @@ __all__ = [
     "watch_descriptor",
 ]
 
-# Only these let a descriptor be registered while another thread waits on the selector.
-_SELECTOR: Final[type[selectors.BaseSelector] | None] = getattr(
-    selectors, "EpollSelector", getattr(selectors, "KqueueSelector", None)
-)
+
+class _Watches(Protocol):
+    """Who has a subscription called."""
+
+    def add(self, subscription: DescriptorSubscription) -> None: ...
+
+    def drop(self, subscription: DescriptorSubscription) -> None: ...
 
 
 class DescriptorSubscription:
@@ -37,7 +40,7 @@ class DescriptorSubscription:
 
     __slots__ = ("_owner", "events", "fd", "wake")
 
-    def __init__(self, owner: Descriptors, fd: int, events: int, wake: Wake) -> None:
+    def __init__(self, owner: _Watches, fd: int, events: int, wake: Wake) -> None:
         self._owner = owner
         self.fd = fd
         self.events = events
@@ -50,7 +53,7 @@ class DescriptorSubscription:
             CannotStart: this platform has no fitting selector, or no thread can be started: look from time to time.
             OSError: the kernel cannot watch this descriptor (regular files are always ready), or it is closed.
         """
-        self._owner._add(self)
+        self._owner.add(self)
 
     @property
     def live(self) -> bool:
@@ -60,29 +63,28 @@ class DescriptorSubscription:
     def close(self) -> None:
         """Do not call any more. Close the subscription *before* the descriptor."""
         if self.wake is not None:
-            self._owner._drop(self)
+            self._owner.drop(self)
             self.wake = None  # at last: a close that was interrupted is done again
 
 
 class Descriptors:
     """The descriptors that somebody waits for, and the thread ``waitkit-descriptors`` that waits for them.
 
-    ``_lock`` guards ``_subscribed``, the selector's registrations and ``_running``. Who is subscribed is kept here, as to ask the
-    selector takes ten times as long; an interrupt may leave a descriptor here that the selector does not have, never the other
-    way round. The thread waits without it; a descriptor that
-    is ready loses its subscribers *before* they are called, so that one which stays ready does not make it spin.
+    ``_lock`` guards ``_subscribed``, the selector's registrations and ``_running``. An interrupt may leave a descriptor in
+    ``_subscribed`` that the selector does not have, never the other way round. The thread waits without the lock; a descriptor
+    that is ready loses its subscribers *before* they are called, so that one which stays ready does not make it spin.
     """
 
     def __init__(self) -> None:
         self._lock = ForkSafeLock()
-        self._selector: selectors.BaseSelector | None = None
+        self._selector: Selector | None = None
         self._pipe: list[OwnedDescriptor] = []
         self._subscribed: dict[int, list[DescriptorSubscription]] = {}
         self._running = False
 
     def subscription(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
         """What :meth:`watch` gives, not begun yet."""
-        return DescriptorSubscription(self, fd, selectors.EVENT_WRITE if write else selectors.EVENT_READ, wake)
+        return DescriptorSubscription(self, fd, WRITE if write else READ, wake)
 
     def watch(self, fd: int, wake: Wake, *, write: bool = False) -> DescriptorSubscription:
         """Call *wake* once, when *fd* can be read (or has ended), or with *write*, when it can be written.
@@ -94,9 +96,8 @@ class Descriptors:
         subscription.begin()
         return subscription
 
-    def _add(self, subscription: DescriptorSubscription) -> None:
-        if _SELECTOR is None:
-            raise CannotStart("this platform has neither epoll nor kqueue")
+    def add(self, subscription: DescriptorSubscription) -> None:
+        """Watch for it; see :meth:`DescriptorSubscription.begin`."""
         fd = subscription.fd
         with self._lock:
             if self._selector is None:
@@ -117,12 +118,13 @@ class Descriptors:
     def _open(self) -> None:
         """Make the selector, and the pipe whose writing end is always ready. The lock is held."""
         try:
-            assert _SELECTOR is not None
             (self._pipe,) = map(list, map(map, (OwnedDescriptor,), starmap(os.pipe, [()])))  # see OwnedDescriptor
-            self._selector = _SELECTOR()
+            self._selector = make_selector()
         except BaseException as error:
             self._close()
-            if isinstance(error, OSError):  # no descriptor is left: let those who ask look from time to time
+            if isinstance(
+                error, OSError
+            ):  # no descriptor is left, or this is not Linux, BSD or macOS: let those who ask look from time to time
                 raise CannotStart(str(error)) from error
             raise  # Ctrl-C
 
@@ -133,10 +135,7 @@ class Descriptors:
         if fd in self._subscribed:
             # Never modify(): where its owner closed the descriptor under a waiter, and the number came back as
             # another file, the kernel has forgotten a registration that the selector still knows.
-            try:
-                selector.unregister(fd)
-            except KeyError:
-                pass  # an interrupt came between
+            selector.unregister(fd)
             del self._subscribed[fd]
         if subscribers:
             events = 0
@@ -149,7 +148,8 @@ class Descriptors:
                 del self._subscribed[fd]
                 raise
 
-    def _drop(self, subscription: DescriptorSubscription) -> None:
+    def drop(self, subscription: DescriptorSubscription) -> None:
+        """It is closed: watch for it no longer."""
         with self._lock:
             if self._selector is not None:
                 subscribers = self._subscribed.get(subscription.fd, [])
@@ -168,23 +168,26 @@ class Descriptors:
         assert selector is not None
         while True:
             ready = selector.select(None if self._subscribed else LINGER / SECOND)
-            for wake in self._take(ready):
+            wakes = self._take(ready)
+            for wake in wakes:
                 run_shown(wake)
-            if not ready:
+            if not wakes:
                 if self._ended():
                     return
                 selector = self._renewed(selector)
 
-    def _take(self, ready: list[tuple[selectors.SelectorKey, int]]) -> list[Wake]:
+    def _take(self, ready: list[Ready]) -> list[Wake]:
         wakes: list[Wake] = []
         with self._lock:
-            for key, events in ready:
+            for fd, events in ready:
+                if fd not in self._subscribed:
+                    continue
                 staying: list[DescriptorSubscription] = []
                 called: list[DescriptorSubscription] = []
-                for subscription in self._subscribed.get(key.fd, ()):
+                for subscription in self._subscribed[fd]:
                     (called if subscription.events & events else staying).append(subscription)
                 try:
-                    self._register(key.fd, staying)
+                    self._register(fd, staying)
                 except OSError:  # its owner has just closed it: let them all see to that
                     called += staying
                 for subscription in called:
@@ -193,7 +196,7 @@ class Descriptors:
                         subscription.wake = None
         return wakes
 
-    def _renewed(self, selector: selectors.BaseSelector) -> selectors.BaseSelector:
+    def _renewed(self, selector: Selector) -> Selector:
         """Begin anew after a wake-up by nothing we know, which would come again and again.
 
         epoll keeps an entry for as long as the *file* is open: one that was closed under its waiter, and lives on in a
@@ -201,8 +204,7 @@ class Descriptors:
         """
         with self._lock:
             entries, self._subscribed = self._subscribed, {}
-            assert _SELECTOR is not None
-            self._selector = fresh = _SELECTOR()
+            self._selector = fresh = make_selector()
             for fd, subscribers in entries.items():
                 try:
                     self._register(fd, subscribers)
@@ -232,8 +234,7 @@ class Descriptors:
         """The descriptors that exist only for this: they are closed when nobody waits any more."""
         with self._lock:
             found = {end.fileno() for end in self._pipe}
-            fileno = getattr(self._selector, "fileno", None)
-            return found if fileno is None else {*found, fileno()}
+            return found if self._selector is None else {*found, self._selector.fileno()}
 
     def forget(self) -> None:
         """Close what a fork inherited. The epoll is shared with the parent, so none of its entries is touched."""

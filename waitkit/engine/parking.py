@@ -23,10 +23,11 @@ class Parker:
         clock: whose time passes here; ``None`` for the current one.
     """
 
-    __slots__ = ("generation", "place", "rest", "unpark")
+    __slots__ = ("clock", "generation", "place", "rest", "unpark")
 
     def __init__(self, purpose: object = None, clock: Clock | None = None) -> None:
         clock = clock or current_clock()
+        self.clock: Final = clock
         self.place: Final = Place(purpose)
         #: as :meth:`park`, for who has asked :meth:`renew` himself: one Python function less on the way of a wake-up
         self.rest: Final[Callable[[Nanoseconds | None], bool]] = partial(clock.rest, self.place)

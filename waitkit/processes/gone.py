@@ -10,6 +10,7 @@ from waitkit.conditions.combined import PassingWatch
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.descriptors import DescriptorWatch
 from waitkit.conditions.processes import ProcessExit
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.owned import OwnedDescriptor
 from waitkit.ground.durations import Nanoseconds
 from waitkit.processes.tree import Facts, facts_of
@@ -85,6 +86,9 @@ class _AllGoneWatch(DescriptorWatch):
     def arm(self, wake: Callable[[], None]) -> None:
         super().arm(wake)
         self._main.arm(wake)
+
+    def arm_at(self, place: DescriptorPlace, wake: Callable[[], None]) -> bool:
+        return self._main.arm_at(place, wake) and super().arm_at(place, wake)
 
     def look(self, now: Nanoseconds) -> Verdict:
         main = self._main.look(now)

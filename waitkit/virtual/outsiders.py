@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from waitkit.engine.background import REAL
 from waitkit.engine.clock import Place, SystemClock
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.frames import current_frames
 from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.virtual.real import busy, real_now
@@ -35,6 +36,7 @@ _A_LOOK: Final = MILLISECOND
 _PATIENCE: Final = SECOND // 2
 
 _REST: Final = SystemClock.rest.__code__
+_REST_AT_DESCRIPTORS: Final = DescriptorPlace.rest.__code__
 _IDLE: Final = executors._worker.__code__
 _COUNTS_IN_MS: Final = getattr(selectors, "PollSelector", None)
 
@@ -231,6 +233,9 @@ def _rest_of(frame: FrameType | None, *, woken: bool = False) -> _Rest | None:
             until = None
         limit = None if until is None else until - real_now()
         return _Rest(frame, place, place.token, limit) if woken or place.token.locked() else None
+    if code is _REST_AT_DESCRIPTORS:
+        until = frame.f_locals["until"]
+        return _Rest(frame, None, None, None if until is None else until - real_now())
     # By its name: something else may stand in its place since before we were imported.
     if code.co_qualname == "Condition.wait" and frame.f_globals is vars(threading):
         waiter, timeout = frame.f_locals.get("waiter"), frame.f_locals["timeout"]

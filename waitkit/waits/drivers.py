@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from waitkit.engine import forks
 from waitkit.engine.clock import SystemClock, current_clock
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.parking import Parker
 from waitkit.engine.timers import Timer, current_timers
 from waitkit.ground.durations import MICROSECOND, SECOND, Nanoseconds
@@ -47,7 +48,9 @@ def _park_between_looks(wait: Wait) -> None:
     parker = Parker(wait)
     rest = parker.rest
     try:
-        wait.arm(parker.unpark)
+        place = DescriptorPlace(parker) if wait.outside and DescriptorPlace.suits(parker) else None
+        if wait.arm(parker.unpark, place) and place is not None:
+            rest = place.rest
         while not wait.look():
             if parker.generation != forks.current:  # the look has forked
                 parker.renew()

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from waitkit.engine import forks
 from waitkit.engine.clock import current_clock, now
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.signals import Wake
 from waitkit.ground.callers import Caller, caller_label
 from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
@@ -65,6 +66,7 @@ class Wait:
         "_message",
         "_noted",
         "_now",
+        "_place",
         "_scopes",
         "_started",
         "_unless",
@@ -114,6 +116,7 @@ class Wait:
         self._caller = caller
         self._explained = explained
         self._armed: Wake | None = None
+        self._place: DescriptorPlace | None = None
         self._closed = False
         self._generation = forks.current
         hearing = subscribers()
@@ -147,17 +150,24 @@ class Wait:
         what = self._message if isinstance(self._message, str) else self._what.what
         return f"{what}{f' (last: {saw})' if saw else ''}"
 
-    def arm(self, wake: Wake) -> None:
-        """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened."""
-        self._armed = wake
+    def arm(self, wake: Wake, place: DescriptorPlace | None = None) -> bool:
+        """Have *wake* called whenever another look is worth while. Look again afterwards: it may just have happened.
+
+        Returns:
+            Whether nothing but descriptors will call it, for which one has to rest at *place*.
+        """
+        self._armed, self._place = wake, place
         self._generation = forks.current
         if self._noted is not None:
             wake = self._noted.noting(wake)
+        watches = (self._watch,) if self._unless_watch is None else (self._watch, self._unless_watch)
+        if place is not None and not self._scopes and all(watch.arm_at(place, wake) for watch in watches):
+            return True
         for scope in self._scopes:
             scope.changed.subscribe(wake, self)
-        self._watch.arm(wake)
-        if self._unless_watch is not None:
-            self._unless_watch.arm(wake)
+        for watch in watches:
+            watch.arm(wake)
+        return False
 
     def look(self) -> bool:
         """Look once; afterwards :attr:`due` says when to look again.
@@ -172,7 +182,7 @@ class Wait:
             StoppedHolding: a condition that had to hold all along does not.
         """
         if self._generation != forks.current and self._armed is not None:
-            self._rearm(self._armed)
+            self._rearm(self._armed, self._place)
         begun = self._now()
         for scope in self._scopes:
             if scope.cancel_called:
@@ -262,7 +272,7 @@ class Wait:
             self._noted.tell_end(self._record(outcome_of(error)))
         self._closed = True
 
-    def _rearm(self, wake: Wake) -> None:
+    def _rearm(self, wake: Wake, place: DescriptorPlace | None) -> None:
         """This process is a child forked since the last look: what we had subscribed to stayed in the parent."""
         for scope in self._scopes:
             scope.changed.unsubscribe(self)
@@ -271,7 +281,7 @@ class Wait:
         if self._unless is not None and self._unless_watch is not None:
             self._unless_watch.close()
             self._unless_watch = self._unless.watch(self._context)
-        self.arm(wake)
+        self.arm(wake, place)
 
     # How it ends.
 

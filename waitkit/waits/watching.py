@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 
@@ -125,6 +126,14 @@ class Watch:
 
     def arm(self, wake: Wake) -> None:
         """From now on call *wake* whenever another look is worth while. Not called where the first look suffices."""
+
+    def arm_at(self, place: DescriptorPlace, wake: Wake) -> bool:
+        """As :meth:`arm`, where nothing but a descriptor would ever call *wake*: it is watched for at *place*.
+
+        Returns:
+            False where something else may call, too: it is to be armed as others are.
+        """
+        return False
 
     def look(self, now: Nanoseconds) -> Verdict:
         """Judge the condition. Exceptions of the user's code come through."""
