@@ -193,6 +193,7 @@ def test_ports_of_a_kind(words):
         (["--count", "many"], "'many' is not a count"),
         (["--within", "8000"], "'8000' is not a range of ports: give FIRST-LAST"),
         (["--within", "8000-7000"], "'8000-7000' is an empty range"),
+        (["--within", "8000-8001", "--count", "3"], "--within 8000-8001 has fewer than 3 ports"),
         (["--within", "0-10"], "'0' is not a port"),
         (["--family", "ipx"], "invalid choice: 'ipx'"),
         (["--protocol", "sctp"], "invalid choice: 'sctp'"),

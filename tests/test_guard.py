@@ -89,7 +89,7 @@ def test_all_kinds_are_measured_with_their_sites(pytester, workers):
     [elsewhere] = [line for line in result.outlines if "in another thread" in line]
     assert re.search(r"1 x time.sleep +threading.py:\d+, from test_inner.py:21 \(in another thread\)", elsewhere)
     assert len(found) == len(expected) + 1, "neither sleep(0) nor a wait that was notified counts"
-    [headline] = [line for line in result.outlines if "of guessing in 2 tests" in line]
+    [headline] = [line for line in result.outlines if "of guessing in 1 test, " in line]
     guessed = re.match(r"([\d.]+) (ms|s) of guessing", headline)
     milliseconds = float(guessed[1]) * (1000 if guessed[2] == "s" else 1)
     assert milliseconds >= 110 + 90 + 70 + 50 + 40 - 5
@@ -361,7 +361,7 @@ def test_only_ten_sites_are_told():
     sites = [SleptAt("time.sleep", f"a.py:{n}", False, 1, n * SECOND) for n in range(1, 13)]
     summary.add(Slept(78 * SECOND, sites), 156 * SECOND)
     first, *told = summary.lines()
-    assert first == "1 min 18 s of guessing in 1 test, 50% of the 2 min 36 s they took"
+    assert first == "1 min 18 s of guessing in 1 test, 50% of the 2 min 36 s that all tests took"
     assert [line.split()[-4][:-1] for line in told[:-1]] == [f"a.py:{n}" for n in range(12, 2, -1)]
     assert told[-1].split() == ["3", "s", "at", "2", "other", "sites"]
 

@@ -133,6 +133,8 @@ LEAKS = """
 
     def test_several(no_leaks, tmp_path):
         kept.append(socket.create_server(("127.0.0.1", 0)))
+        kept.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        kept[-1].bind(("127.0.0.1", 0))
         kept.append(open(tmp_path / "left.txt", "w"))
         child = subprocess.Popen(["true"])
         kept.append(child)
@@ -141,7 +143,7 @@ LEAKS = """
     def test_end_of_it():
         kept[1].communicate()
         kept[0].set()
-        kept[4].wait()
+        kept[5].wait()
 """
 
 
@@ -159,6 +161,7 @@ def test_what_is_left_behind_fails_the_test(pytester):
             "- file descriptor *: pipe:*",
             "*at teardown of test_several*",
             "- process *: ended, but nobody has waited for it",
+            "- UDP port *, bound at 127.0.0.1",
             "- port *, listening on 127.0.0.1",
             "- file descriptor *: */left.txt",
         ]

@@ -84,7 +84,7 @@ def test_a_marked_test_runs_in_virtual_time(pytester):
         ("auto=0", "auto=0 is neither True nor False"),
         ("grace='soon'", "'soon' is not a duration"),
         ("drive='sundial'", "drive='sundial' is neither 'time-machine' nor 'freezegun'"),
-        ("speed=2", "unexpected keyword argument 'speed'"),
+        ("speed=2", "speed is no option of virtual_clock: there are auto, grace,"),
     ],
 )
 def test_bad_options_of_a_clock_are_an_error_of_their_test(pytester, options, why):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import logging
 import os
 import pwd
@@ -23,6 +24,7 @@ from waitkit import (
     ProcessExit,
     WaitTimeout,
     managed_process,
+    started,
     wait_for,
     wait_for_async,
 )
@@ -253,9 +255,9 @@ def test_tee(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_tee_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     """A file that cannot be written is told of, and neither the process nor its block cares."""
     with open(os.devnull, "w") as file:
-        pass
+        described = managed_process(["sh", "-c", "echo x"], tee=file)
     with caplog.at_level("ERROR", "waitkit"):
-        with managed_process(["sh", "-c", "echo x"], tee=file) as process:
+        with described as process:
             wait_for(process.exited, LONG)
         wait_for(lambda: caplog.messages, LONG)
     assert process.output.stdout == "x\n"
@@ -386,6 +388,21 @@ def test_from_several_threads() -> None:
         ((["true"],), {"user": "nobody-here"}, ValueError, "user='nobody-here' does not exist"),
         ((["true"],), {"group": "nobody-here"}, ValueError, "group='nobody-here' does not exist"),
         ((["true"],), {"user": True}, TypeError, "user=True"),
+        ((["true"],), {"user": -1}, ValueError, "user=-1"),
+        ((["true"],), {"group": -1}, ValueError, "group=-1"),
+        ((["true"],), {"env": {"A=B": "1"}}, ValueError, "'A=B': '1'"),
+        ((["true"],), {"env": {"A": "\0"}}, ValueError, "null character"),
+        ((["true", "a\0b"],), {}, ValueError, "null character"),
+        (([""],), {}, ValueError, "names no program"),
+        ((["true"],), {"ulimits": [1]}, TypeError, r"ulimits=\[1\]"),
+        ((["true"],), {"ulimits": {"nofile": (100, 10)}}, ValueError, "a soft limit above the hard one"),
+        ((["true"],), {"ulimits": {"nofile": (-1, 10)}}, ValueError, "a soft limit above the hard one"),
+        ((["true"],), {"sockets": 5}, TypeError, "sockets=5"),
+        ((["true"],), {"stop_signal": True}, TypeError, "stop_signal=True"),
+        ((["true"],), {"stop_signal": 15.0}, TypeError, "stop_signal=15.0"),
+        ((["true"],), {"start_method": "x"}, ValueError, "start_method='x'"),
+        (("true",), {"shell": "no"}, TypeError, "shell='no'"),
+        ((["true"],), {"tee": io.BufferedReader(io.BytesIO())}, ValueError, "opened for reading"),
         (
             (["true"],),
             {"ulimits": {"files": 3}},
@@ -401,3 +418,41 @@ def test_mistakes(arguments: tuple[object, ...], options: dict[str, object], kin
     """A mistake in an argument is refused when it is written, before anything is started."""
     with pytest.raises(kind, match=says):
         managed_process(*arguments, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("target", ["/nonexistent/log", "/tmp"])
+def test_tee_that_cannot_be_written(target: str) -> None:
+    """A file that cannot be written is found out when the process is to be started, which it then is not."""
+    with pytest.raises(OSError, match=target), managed_process(["true"], tee=target):
+        pytest.fail("it was started")
+    with open("/dev/null", "w") as file:
+        pass
+    with pytest.raises(ValueError, match="was closed"):
+        managed_process(["true"], tee=file)
+
+
+def test_mistakes_with_one_that_runs() -> None:
+    """No signal, and no number of lines, are refused with what was given."""
+    with managed_process(["sleep", "infinity"]) as process:
+        for number, kind in (("TERM", TypeError), (999, ValueError), (0, ValueError), (True, TypeError)):
+            with pytest.raises(kind, match=f"number={number!r} is no signal"):
+                process.send_signal(number)  # type: ignore[arg-type]
+        for lines, kind in (("x", TypeError), (-1, ValueError), (0, ValueError)):
+            with pytest.raises(kind, match=f"lines={lines!r} is not a whole number"):
+                process.output.tail(lines)  # type: ignore[arg-type]
+
+
+def test_who_waits_in_a_task() -> None:
+    """The error of a start in a task of an event loop names the line of ours that began it, not one of asyncio."""
+
+    async def main() -> None:
+        process = managed_process(["sleep", "infinity"], ready=lambda: False, ready_timeout="10ms")
+        with pytest.raises(WaitTimeout, match=r"waited at .*test_processes.py"):
+            await asyncio.create_task(process.start_async())
+        with pytest.raises(WaitTimeout, match=r"waited at .*test_processes.py"):
+            await process.restart_async()
+        with pytest.raises(WaitTimeout, match=r"waited at .*test_processes.py"):
+            async with started(process):
+                pytest.fail("it is not ready")
+
+    asyncio.run(main())

@@ -136,6 +136,15 @@ def test_a_trace_is_read_as_it_was_written(tmp_path):
     assert trace_of([])["traceEvents"] == []
 
 
+def spoilt(**change):
+    """A trace of one wait, with something in it changed."""
+    trace = trace_of([row(0, 5)])
+    for event in trace["traceEvents"]:
+        if event.get("cat") == "wait":
+            event["args"] |= change
+    return trace
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -145,6 +154,10 @@ def test_a_trace_is_read_as_it_was_written(tmp_path):
         '{"traceEvents": []}',
         '{"traceEvents": 3, "otherData": {"waitkit": "1"}}',
         '{"traceEvents": [{"ph": "X", "cat": "wait"}], "otherData": {"waitkit": "1"}}',
+        '{"traceEvents": [5], "otherData": {"waitkit": "1"}}',
+        '{"traceEvents": [{"ph": "M", "name": "process_name"}], "otherData": {"waitkit": "1"}}',
+        '{"traceEvents": [], "otherData": {"waitkit": "1", "dropped": "x"}}',
+        *(json.dumps(spoilt(**change)) for change in ({"outcome": "weird"}, {"looks": "x"}, {"caller": 5})),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path, capsys, content):

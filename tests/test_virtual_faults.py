@@ -20,6 +20,7 @@ from waitkit import (
     WaitTimeout,
     after,
     managed_process,
+    output_matches,
     polling,
     port_listening,
     process_exited,
@@ -245,6 +246,46 @@ def test_real_things_may_be_ignored():
         assert clock.elapsed == 36_000
     child.stdin.close()
     child.wait(LIMIT)
+
+
+def test_what_is_real_ends_in_real_time():
+    """Where time jumps over real things, a managed process is ended as ever: with its grace, and without an error of its own."""
+    code = "trap 'echo bye; exit 3' TERM; echo up; while :; do read -t 0.01 x; done"
+    polite = managed_process(["bash", "-c", code], ready=output_matches("up"), ready_timeout=LIMIT).start()
+    with virtual_clock(real_things=False):
+        with pytest.raises(WaitTimeout, match="the user's own"):
+            with managed_process(["sh", "-c", "sleep 1000; :"]) as process:
+                wait_for(process.exited, "1h", message="the user's own")
+        assert process.exit_code is not None
+        assert polite.stop() == 3
+    assert polite.output.stdout == "up\nbye\n"
+
+
+@pytest.mark.parametrize("condition", [Event("never"), lambda: False], ids=["event", "callable"])
+def test_time_that_passes_for_nothing(condition):
+    """A wait without a limit, for which pollers run and looks are made for ever, ends with an error that says so."""
+    with virtual_clock(grace="10ms"), polling(lambda: None, "1s"):
+        with pytest.raises(VirtualDeadlock, match=r"nothing else happens.* went by.*\n *thread 'MainThread'") as caught:
+            wait_for(condition, None)
+        assert "test_virtual_faults.py" in str(caught.value)
+
+
+def test_time_that_passes_for_something():
+    """As long as other threads come to other waits, or one lets time pass by hand, a wait without a limit goes on."""
+    with virtual_clock(grace="5ms") as clock:
+        event, begun = Event(), time.monotonic()
+
+        def work() -> None:
+            while time.monotonic() - begun < 0.2:
+                wait_for(after("1s"), None)
+                clock.advance("1s")
+            event.set()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        with polling(lambda: None, "1s"):
+            wait_for(event, None)
+        thread.join()
 
 
 def test_a_thread_that_was_there_before_takes_part_from_its_first_wait():

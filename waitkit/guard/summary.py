@@ -32,7 +32,7 @@ class Summary:
         """
         self._guessed += slept.guessed
         self._duration += duration
-        self._tests += bool(slept.sites)
+        self._tests += slept.guessed > 0
         for site in slept.sites:
             sums = self._sites[site.kind, site.site, site.elsewhere]
             sums[0] += site.times
@@ -55,7 +55,7 @@ class Summary:
         if not sites:
             yield "nothing slept"
             return
-        share = f", {self._guessed / self._duration:.0%} of the {format_duration(self._duration)} they took"
+        share = f", {self._guessed / self._duration:.0%} of the {format_duration(self._duration)} that all tests took"
         elsewhere = sum(site.nanoseconds for site in sites if site.elsewhere)
         tests = "1 test" if self._tests == 1 else f"{self._tests} tests"
         yield (

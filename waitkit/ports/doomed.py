@@ -125,7 +125,7 @@ class Doomed:
                         f"pid {pid}, which {whose} port {self._port}, cannot be ended: {error.strerror or error}"
                     ) from None
 
-    def end(self, number: signal.Signals, grace: Nanoseconds) -> None:
+    def end(self, number: int, grace: Nanoseconds) -> None:
         """The ladder: the signal to the holders, then to what they leave; after the grace ``SIGKILL`` to all; the end."""
         deadline = now() + grace
         if number != _KILL:

@@ -13,6 +13,7 @@ from waitkit.engine.clock import now
 from waitkit.ground.durations import SECOND, Duration, format_duration, to_nanoseconds
 from waitkit.ground.errors import WaitFailed, WaitTimeout
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
+from waitkit.ground.signal_numbers import check_signal
 from waitkit.ports.addresses import check_port
 from waitkit.ports.doomed import AFTER_KILL, Doomed, ancestors
 from waitkit.ports.free import port_free
@@ -80,7 +81,7 @@ def evict_port(
         WaitFailed: somebody else has taken the port meanwhile. The message says who, and who started that.
     """
     check_port(port)
-    number = signal.Signals(stop_signal)
+    number = check_signal(stop_signal, "stop_signal")
     if not isinstance(force, bool):
         raise TypeError(f"force={force!r} is neither True nor False")
     grace = scaled(5 * SECOND) if timeout is DEFAULT else to_nanoseconds(timeout, "timeout")

@@ -59,7 +59,11 @@ class _PortFreeWatch(Watch):
         return host is not None and not is_literal(host)
 
     def look(self, now: Nanoseconds) -> Verdict:
-        free = self._free()
+        try:
+            free = self._free()
+        except OSError as error:
+            error.add_note(f"That was found while waiting for {self._condition.what}.")
+            raise
         after = clock_now()
         again = self._context.next_look(after, after - now)
         self._trouble = "it is free" if free else os.strerror(errno.EADDRINUSE).lower()

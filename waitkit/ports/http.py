@@ -6,7 +6,7 @@ import http.client
 import socket
 import ssl
 import time
-from collections.abc import Container
+from collections.abc import Container, Sized
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -180,6 +180,8 @@ def http_ok(
         )
     if isinstance(status, bool | str | bytes) or not (isinstance(status, int) or hasattr(status, "__contains__")):
         raise TypeError(f"status={status!r} is neither a status such as 200 nor a collection of them")
+    if isinstance(status, Sized) and not status:
+        raise ValueError(f"status={status!r} names no status, so no answer would ever be good")
     if isinstance(status, int) and not 100 <= status <= 999:
         raise ValueError(f"status={status!r} is none that a server answers with: they have three digits")
     patience = to_nanoseconds(look_timeout, "look_timeout")

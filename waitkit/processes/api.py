@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from waitkit.ground.callables import kind_of
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
+from waitkit.ground.signal_numbers import check_signal
 from waitkit.ports.handover import socket_activation
 from waitkit.processes.children import CallableChild, Child, ProgramChild
 from waitkit.processes.life import Plan
@@ -97,8 +98,12 @@ def managed_process(
         scaled(10 * SECOND) if ready_timeout is DEFAULT else to_optional_nanoseconds(ready_timeout, "ready_timeout")
     )
     grace = scaled(5 * SECOND) if stop_timeout is DEFAULT else to_nanoseconds(stop_timeout, "stop_timeout")
-    number = _signal(stop_signal)
+    number = check_signal(stop_signal, "stop_signal")
     surroundings = check_surroundings(env, cwd, user, group, ulimits)
+    if not isinstance(shell, bool):
+        raise TypeError(f"shell={shell!r} is neither True nor False")
+    if start_method not in ("spawn", "forkserver", "fork"):
+        raise ValueError(f"start_method={start_method!r} is none: give 'spawn', 'forkserver' or 'fork'")
     of_callable = callable(target)
     name, arguments, launch = (
         _callable(target, args, start_method, surroundings, check_tee(tee), shell=shell, event=ready == "event")
@@ -117,13 +122,6 @@ def managed_process(
 Launch = Callable[[Mapping[str, str]], Child]
 
 
-def _signal(number: object) -> signal.Signals:
-    try:
-        return signal.Signals(number)  # type: ignore[arg-type]
-    except ValueError:
-        raise ValueError(f"stop_signal={number!r} is no signal: give one such as signal.SIGTERM") from None
-
-
 def _callable(
     target: Callable[..., object],
     args: Sequence[object],
@@ -136,8 +134,6 @@ def _callable(
 ) -> tuple[str, str, Launch]:
     if shell:
         raise TypeError("shell=True is for a command line, not for a Python callable")
-    if start_method not in ("spawn", "forkserver", "fork"):
-        raise ValueError(f"start_method={start_method!r} is none: give 'spawn', 'forkserver' or 'fork'")
     name = getattr(target, "__name__", type(target).__name__)
     if (kind := kind_of(target)) != "plain":
         raise TypeError(f"{name} is {'an' if kind[0] == 'a' else 'a'} {kind} function: give a plain one that runs it")
@@ -162,6 +158,8 @@ def _program(
         raise TypeError(f"a program takes its arguments in its list, not after it: {args!r}")
     argv = _check_line(target) if shell else _check_argv(target)
     name = "sh" if shell else os.path.basename(argv[0])
+    if not isinstance(sockets, Sequence):
+        raise TypeError(f"sockets={sockets!r} is no list of listening sockets")
     if sockets:
         socket_activation(argv, *sockets, env=surroundings.env)  # refuses now what it would refuse then
 
@@ -189,4 +187,8 @@ def _check_argv(target: object) -> list[str]:
         if not isinstance(part, str | os.PathLike):
             raise TypeError(f"{part!r} in {target!r} is no text: write str(...) around it")
         argv.append(os.fspath(part))
+        if "\0" in argv[-1]:
+            raise ValueError(f"{part!r} in {target!r} has a null character, which no argument can have")
+    if not argv[0]:
+        raise ValueError(f"{target!r} names no program: its first part is empty")
     return argv

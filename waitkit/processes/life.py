@@ -281,6 +281,6 @@ def _sockets_of_parent(pid: int) -> set[int]:
 
 
 def beyond_scopes(condition: Condition[Any], timeout: int | None, *, explained: bool = True) -> Wait:
-    """A wait of cleaning up: scopes around do not cut it short."""
+    """A wait of cleaning up: scopes around do not cut it short, and virtual time does not jump over its limit."""
     with outside_scopes():
-        return Wait(condition, timeout, explained=explained)
+        return Wait(condition, timeout, explained=explained, real=True)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.own import Event, Value
 from waitkit.conditions.processes import ProcessExit
-from waitkit.ground.callers import calling_line
+from waitkit.ground.callers import Caller, calling_line
 from waitkit.ground.durations import Duration
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
+from waitkit.ground.signal_numbers import check_signal
 from waitkit.processes.at_exit import is_running, not_running, running
 from waitkit.processes.life import Life, Plan
 from waitkit.processes.matching import writing
@@ -49,7 +50,7 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, also after its end. ``RuntimeError`` before it is started; so in all that follows."""
+        """Its process id, also after its end. ``RuntimeError`` before it is started; and so what follows."""
         return self._started().pid
 
     @property
@@ -99,17 +100,24 @@ class ManagedProcess:
 
     @property
     def restarts(self) -> Value[int]:
-        """How often it was started again since :meth:`start`, because it had died: a value to be waited for."""
+        """How often it was started again since :meth:`start`, because it had died; 0 before.
+
+        It is a value to be waited for.
+        """
         return self._restarts
 
     @property
     def gave_up(self) -> Condition[bool]:
-        """The condition that it has died and is not started again, by its ``restart=`` policy."""
+        """The condition that it has died and is not started again, by its ``restart=`` policy; before the start, too."""
         return self._gave_up
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal; nothing happens where it has ended."""
-        life = self._started()
+        """Send it a signal; nothing happens where it has ended.
+
+        Raises:
+            TypeError, ValueError: *number* is no signal.
+        """
+        life, number = self._started(), check_signal(number, "number")
         if life.child.exit_code() is None:
             life.child.identity.send(number)
 
@@ -202,18 +210,20 @@ class ManagedProcess:
         drive(self._restarting())
         return self
 
-    async def start_async(self) -> ManagedProcess:
+    def start_async(self) -> Coroutine[Any, Any, ManagedProcess]:
         """As :meth:`start`, without blocking the event loop."""
-        await drive_in_loop(self._starting())
-        return self
+        return self._driven_in_loop(self._starting(), calling_line())
 
-    async def stop_async(self) -> int | None:
+    def stop_async(self) -> Coroutine[Any, Any, int | None]:
         """As :meth:`stop`, without blocking the event loop."""
-        return await drive_in_loop(self._stopping())
+        return drive_in_loop(self._stopping(), calling_line())
 
-    async def restart_async(self) -> ManagedProcess:
+    def restart_async(self) -> Coroutine[Any, Any, ManagedProcess]:
         """As :meth:`restart`, without blocking the event loop."""
-        await drive_in_loop(self._restarting())
+        return self._driven_in_loop(self._restarting(), calling_line())
+
+    async def _driven_in_loop(self, flow: Flow[None], caller: Caller) -> ManagedProcess:
+        await drive_in_loop(flow, caller)
         return self
 
     # The flows, for whoever drives them.

@@ -246,8 +246,15 @@ class Output:
         """The last lines of both streams, each under its name; empty where nothing was written.
 
         Args:
-            lines: how many of each at most.
+            lines: how many of each at most, 1 or more.
+
+        Raises:
+            TypeError, ValueError: *lines* is no such number.
         """
+        if isinstance(lines, bool) or not isinstance(lines, int):
+            raise TypeError(f"lines={lines!r} is not a whole number of 1 or more")
+        if lines < 1:
+            raise ValueError(f"lines={lines!r} is not a whole number of 1 or more")
         parts = []
         for stream in self._streams:
             last = stream.text().rstrip().splitlines()[-lines:]

@@ -103,7 +103,7 @@ def subject_of(context: Context, name: str) -> Subject:
     """
     if not isinstance(context, AboutProcess):
         raise TypeError(
-            f"{name} is about a process that is being started: give it to managed_process(..., ready={name}). "
-            "To wait for what a running one writes there is p.wait_for_output(...)"
+            f"{name} is about a process that is being started: give it to managed_process(..., ready={name})"
+            + (". To wait for what a running one writes there is p.wait_for_output(...)" if "output" in name else "")
         )
     return context.subject

@@ -160,9 +160,15 @@ def check_surroundings(
     for name, value in (env or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"env has {name!r}: {value!r}: both must be text, so write str(...) around it")
+        if not name or "=" in name or "\0" in name + value:
+            raise ValueError(
+                f"env has {name!r}: {value!r}: a name has at least one character and no '=', and nothing has a null character"
+            )
     for what, given in (("user", user), ("group", group)):
         if given is not None and (isinstance(given, bool) or not isinstance(given, str | int) or given == ""):
             raise TypeError(f"{what}={given!r} is none: give a name or a number")
+        if isinstance(given, int) and given < 0:
+            raise ValueError(f"{what}={given!r} is none: its number is 0 or more")
     _must_exist(user, group)
     if cwd is not None and (not isinstance(cwd, str | os.PathLike) or not os.fspath(cwd)):
         raise TypeError(f"cwd={cwd!r} is not a path: give a str or a pathlib.Path")
@@ -188,6 +194,8 @@ def _must_exist(user: str | int | None, group: str | int | None) -> None:
 
 
 def _limits(ulimits: Mapping[str, int | tuple[int, int]] | None) -> tuple[tuple[int, tuple[int, int]], ...]:
+    if ulimits is not None and not isinstance(ulimits, Mapping):
+        raise TypeError(f'ulimits={ulimits!r} is no mapping: give limits by their names, as in {{"nofile": 1024}}')
     if not ulimits:
         return ()
     import resource
@@ -203,5 +211,8 @@ def _limits(ulimits: Mapping[str, int | tuple[int, int]] | None) -> tuple[tuple[
             raise ValueError(
                 f"ulimits[{name!r}]={given!r} is no limit: give a number, or a pair of soft and hard; -1 for none"
             )
+        soft, hard = (float("inf") if part == -1 else part for part in pair)
+        if soft > hard:
+            raise ValueError(f"ulimits[{name!r}]={given!r} has a soft limit above the hard one")
         limits.append((number, pair))
     return tuple(limits)

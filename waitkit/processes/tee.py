@@ -32,6 +32,9 @@ class Tee:
     def __init__(self, name: str, target: TeeTarget) -> None:
         self._name = name
         self._target = target
+        if isinstance(target, str | os.PathLike):
+            with open(target, "ab"):  # where that cannot be, its process is not to be started
+                pass
         self._lock = ForkSafeLock()
         self._queue: deque[tuple[str, bytes]] = deque()
         self._waiting = 0
@@ -107,12 +110,19 @@ class Tee:
 
 
 def check_tee(tee: TeeTarget | None) -> TeeTarget | None:
-    """What ``tee=`` says.
+    """What ``tee=`` says. Whether a path can be written to shows when the process is started.
 
     Raises:
         TypeError: it is nothing that can be written to.
+        ValueError: it is a file that was closed, or opened for reading alone.
     """
-    if tee is None or isinstance(tee, str | os.PathLike) or callable(getattr(tee, "write", None)):
+    if tee is None or isinstance(tee, str | os.PathLike):
+        return tee
+    if callable(getattr(tee, "write", None)):
+        if getattr(tee, "closed", False) is True:
+            raise ValueError(f"tee={tee!r} is a file that was closed")
+        if isinstance(tee, io.IOBase) and not tee.writable():
+            raise ValueError(f"tee={tee!r} was opened for reading: give one opened by 'w' or 'a'")
         return tee
     if callable(getattr(tee, "log", None)) and hasattr(tee, "handlers"):
         return tee

@@ -8,6 +8,7 @@ from typing import Any
 
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
+from waitkit.ground.callers import Caller, calling_line
 from waitkit.processes.managed import ManagedProcess
 from waitkit.waits.drivers import Flow, drive_in_loop
 from waitkit.waits.wait import Wait
@@ -155,7 +156,7 @@ def earliest_due(strands: Sequence[Strand]) -> int | None:
     return due
 
 
-async def weave_in_loop(flows: Sequence[Flow[Any]], *, all_or_none: bool) -> None:
+async def weave_in_loop(flows: Sequence[Flow[Any]], caller: Caller, *, all_or_none: bool) -> None:
     """As :func:`weave`, in the running event loop: a task for each flow."""
     import asyncio
 
@@ -163,7 +164,7 @@ async def weave_in_loop(flows: Sequence[Flow[Any]], *, all_or_none: bool) -> Non
 
     async def run(flow: Flow[Any]) -> None:
         try:
-            await drive_in_loop(flow)
+            await drive_in_loop(flow, caller)
         except Exception as error:
             errors.append(error)
             if all_or_none:
@@ -240,18 +241,18 @@ class started:  # noqa: N801 - a verb of users, as reserved_port
         weave([process._stopping() for process in self._processes], all_or_none=False)
 
     async def __aenter__(self) -> tuple[ManagedProcess, ...]:
-        before = [process._life for process in self._processes]
+        before, caller = [process._life for process in self._processes], calling_line()
         try:
-            await weave_in_loop([process._starting() for process in self._processes], all_or_none=True)
+            await weave_in_loop([process._starting() for process in self._processes], caller, all_or_none=True)
         except BaseException:
-            await weave_in_loop(self._begun_since(before), all_or_none=False)
+            await weave_in_loop(self._begun_since(before), caller, all_or_none=False)
             raise
         return self._processes
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await weave_in_loop([process._stopping() for process in self._processes], all_or_none=False)
+        await weave_in_loop([process._stopping() for process in self._processes], calling_line(), all_or_none=False)
 
 
 started.__module__ = "waitkit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 import sys
 import threading
 import traceback
@@ -95,11 +96,16 @@ def _ports() -> dict[tuple[Any, str], str]:
     me = psutil.Process()
     # Its name until psutil 6.
     connections = getattr(me, "net_connections", None) or me.connections
-    return {
-        (connection.laddr, _target(connection.fd)): f"port {connection.laddr.port}, listening on {connection.laddr.ip}"
-        for connection in connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    found = {}
+    for connection in connections("inet"):
+        if connection.status == psutil.CONN_LISTEN:
+            words = f"port {connection.laddr.port}, listening on {connection.laddr.ip}"
+        elif connection.type == socket.SOCK_DGRAM and connection.laddr and not connection.raddr:
+            words = f"UDP port {connection.laddr.port}, bound at {connection.laddr.ip}"
+        else:
+            continue
+        found[connection.laddr, _target(connection.fd)] = words
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def _files(ports: set[str]) -> dict[object, str]:

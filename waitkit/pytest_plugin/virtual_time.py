@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from waitkit.pytest_plugin.markers import refuse
@@ -17,6 +19,10 @@ def clock_of(item: pytest.Item) -> virtual_clock:
         return virtual_clock()
     if marker.args:
         refuse(marker, "give the options of waitkit.virtual_clock by their names, as in virtual_clock(auto=False)")
+    options = inspect.signature(virtual_clock).parameters
+    for name in marker.kwargs:
+        if name not in options:
+            refuse(marker, f"{name} is no option of virtual_clock: there are {', '.join(options)}")
     try:
         return virtual_clock(**marker.kwargs)
     except (TypeError, ValueError, ModuleNotFoundError) as error:

@@ -74,10 +74,13 @@ def recording(path: str | os.PathLike[str]) -> Iterator[None]:
             of; ``.html`` for that page.
 
     Raises:
-        ValueError: *path* ends neither in ``.json`` nor in ``.html``.
+        TypeError: *path* is no path.
+        ValueError: it ends neither in ``.json`` nor in ``.html``.
         FileNotFoundError: its directory does not exist (on entering the block).
         OSError: it cannot be written (on leaving it).
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path={path!r} is no path: give a str or a pathlib.Path that ends in .json or .html")
     target = Path(path).absolute()
     if target.suffix not in (".json", ".html"):
         raise ValueError(f"path={os.fspath(path)!r} ends neither in .json (a Chrome trace) nor in .html (a page)")

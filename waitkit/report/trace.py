@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from waitkit.ground.durations import MICROSECOND
+from waitkit.ground.records import Outcome
 from waitkit.report.axes import Axis, axes_of
 from waitkit.report.rows import MAIN, Row
 from waitkit.report.tracks import Track, tracks_of
@@ -119,16 +120,36 @@ def read_trace(path: Path) -> tuple[list[Row], int]:
     other = trace.get("otherData") if isinstance(trace, dict) else None
     if not isinstance(events, list) or not isinstance(other, dict) or "waitkit" not in other:
         raise NotATrace(f"{path} is no trace of waits: give a file that recording() or --waitkit-report has written")
-    processes = {
-        event["pid"]: event["args"]["name"]
-        for event in events
-        if event.get("ph") == "M" and event.get("name") == "process_name"
-    }
     try:
-        rows = [_row(event, processes) for event in events if event.get("cat") == _CATEGORY]
+        processes = {
+            event["pid"]: event["args"]["name"]
+            for event in events
+            if event.get("ph") == "M" and event.get("name") == "process_name"
+        }
+        rows = [_checked(_row(event, processes)) for event in events if event.get("cat") == _CATEGORY]
         return rows, int(other.get("dropped", 0))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise NotATrace(f"{path} is damaged: an event lacks what waitkit writes ({error!r})") from error
+
+
+def _checked(row: Row) -> Row:
+    """*row*, as the page relies on it.
+
+    Raises:
+        ValueError: something in it is not what waitkit writes.
+    """
+    texts: list[object] = [row[name] for name in ("what", "thread", "task", "last", "caller", "test", "process")]
+    numbers: list[object] = [row[name] for name in ("thread_id", "looks", "pid", "clock")]
+    for *_, looks, seen in row["tries"]:
+        texts.append(seen)
+        numbers.append(looks)
+    if row["outcome"] not in get_args(Outcome):
+        raise ValueError(f"{row['outcome']!r} is none of {', '.join(get_args(Outcome))}")
+    for kind, values in ((str, texts), (int, numbers)):
+        for value in values:
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ValueError(f"{value!r} is no {'text' if kind is str else 'whole number'}")  # noqa: TRY004 - in a file
+    return row
 
 
 def _row(event: dict[str, Any], processes: dict[int, str]) -> Row:

@@ -45,7 +45,8 @@ class virtual_clock:  # noqa: N801 - used as a function is
     What is awaited outside of the program (processes, ports, sockets, files) takes real time, and virtual time passes with it.
     A thread that blocks elsewhere (a lock, ``time.sleep``, a C call) makes time stand still; after *grace* every wait ends with
     a :class:`VirtualClockError` that names the thread and its lines. Where all wait and nothing is due, all waits end at once
-    with a :class:`VirtualDeadlock` that says who waits for what, and where.
+    with a :class:`VirtualDeadlock` that says who waits for what, and where. So do waits without a limit for which, through twelve
+    times *grace*, virtual time passes and nothing happens but looks and runs of pollers.
 
     Args:
         auto: ``False``: time passes only by :meth:`advance`.
@@ -73,6 +74,8 @@ class virtual_clock:  # noqa: N801 - used as a function is
         for name, value in (("auto", auto), ("real_things", real_things)):
             if not isinstance(value, bool):
                 raise TypeError(f"{name}={value!r} is neither True nor False")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise TypeError(f"seed={seed!r} is neither a whole number nor None")
         self._grace = to_nanoseconds(grace, "grace")
         self._clock = VirtualClock(auto=auto, real_things=real_things, seed=seed, grace=self._grace)
         self._clock.explain = self._explain

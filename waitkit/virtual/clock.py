@@ -27,7 +27,7 @@ from waitkit.engine.clock import Place
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.virtual.errors import VirtualClockError, VirtualDeadlock
 from waitkit.virtual.outsiders import Outsiders
-from waitkit.virtual.real import real_now
+from waitkit.virtual.real import is_ours, real_now
 from waitkit.virtual.turns import Seat, Turns
 
 __all__ = ["VirtualClock", "VirtualClockError", "VirtualDeadlock"]
@@ -51,6 +51,10 @@ class VirtualClock(Turns):
         self._due: list[tuple[Nanoseconds, bool, int, Seat]] = []
         self._limits: list[Nanoseconds] = []
         self._real_since: Nanoseconds | None = None
+        #: where each thread has rested last; of a wait that looks again and again it is the same place
+        self._rested: dict[int, Place] = {}
+        #: grows whenever a thread of the test comes to another wait than its last, which looks and runs of pollers do not
+        self.course = 0
         #: called after each jump, with the new instant
         self.on_jump: Callable[[Nanoseconds], None] | None = None
         #: makes the error of a deadlock
@@ -69,6 +73,7 @@ class VirtualClock(Turns):
                 raise VirtualClockError("the virtual clock that this wait began on was left")
             self._members.add(seat.thread)
             self.outsiders.joined(seat.thread)
+            self._note_course(seat.thread, place)
             self._park(seat)
             try:
                 if not place.token.locked():  # a wake-up is there already
@@ -79,6 +84,12 @@ class VirtualClock(Turns):
                 raise
         self._take_turn(seat)
         return place.token.acquire(False)
+
+    def _note_course(self, thread: int, place: Place) -> None:
+        if self._rested.get(thread) is place and hasattr(place.purpose, "without_limit"):
+            return  # another look. An event loop has one place for all of its tasks
+        self._rested[thread] = place
+        self.course += not is_ours(thread)
 
     def notify(self, place: Place) -> None:
         with self._lock:
@@ -122,7 +133,8 @@ class VirtualClock(Turns):
     def _pass_time(self) -> bool:
         self.held_up = bool(self.outsiders.threads) and self.outsiders.hold_up(self._members, self.progress)
         # Asked in any case: what raises does so in the thread that comes to rest.
-        outside = self._real_things and any(_is(place, "outside") for place in self._parked)
+        kind = "outside" if self._real_things else "real"
+        outside = any(_is(place, kind) for place in self._parked)
         if self.held_up:
             return False
         for seat in list(self._parked.values()):
@@ -202,11 +214,22 @@ class VirtualClock(Turns):
             self.outsiders.forget_awake()
             self._go_on()
 
+    def fail_without_limit(self, message: str) -> bool:
+        """End the waits that have no limit with an error. False where none of them is parked just now."""
+        with self._lock:
+            waiting = [
+                seat for place, seat in self._parked.items() if _is(place, "without_limit") and not is_ours(seat.thread)
+            ]
+            self._fail(VirtualDeadlock, message, waiting)
+            self._go_on()
+            return bool(waiting)
+
     def rest_until(self, limit: Nanoseconds, purpose: str) -> None:
         """Let time pass up to this instant, where it does not by itself, and return when all that is due then has happened."""
         seat = Seat(threading.get_ident(), Place(purpose), limit)
         seat.last = True
         with self._lock:
+            self.course += 1
             self._limits.append(limit)
             self._park(seat)
             self._leave_turn(seat.thread)
@@ -220,6 +243,7 @@ class VirtualClock(Turns):
         seat = Seat(threading.get_ident(), Place(f"{count} threads to wait"))
         seat.until_parked = count
         with self._lock:
+            self.course += 1
             self._park(seat)
             self._leave_turn(seat.thread)
         self._take_turn(seat)
@@ -286,11 +310,10 @@ class VirtualClock(Turns):
     def close(self) -> list[int]:
         """The end: every wait ends with an error. Returns the threads that still wait."""
         with self._lock:
-            ours = {thread.ident for thread in threading.enumerate() if thread.name.startswith("waitkit-")}
             left = [
                 seat.thread
                 for place, seat in self._parked.items()
-                if seat.thread not in ours and not _is(place, "outlives")
+                if not is_ours(seat.thread) and not _is(place, "outlives")
             ]
             self._fail(
                 VirtualClockError, "the virtual clock that this wait began on was left", list(self._parked.values())
@@ -315,6 +338,7 @@ class VirtualClock(Turns):
 def _is(place: Place, what: str) -> bool:
     """What a thread waits for says of itself.
 
-    That it is ``outside`` of the program, that it ``ends_by_itself`` at last, that it ``outlives`` the block.
+    That it is ``outside`` of the program, that it takes ``real`` time whatever was asked for, that it ``ends_by_itself`` at last,
+    that it ``outlives`` the block, that it is a wait ``without_limit``.
     """
     return bool(getattr(place.purpose, what, False))

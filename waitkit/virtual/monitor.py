@@ -6,7 +6,7 @@ import threading
 
 from waitkit.engine.background import REAL
 from waitkit.engine.frames import current_frames
-from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
+from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds, format_duration
 from waitkit.virtual.clock import VirtualClock
 from waitkit.virtual.errors import VirtualClockError
 from waitkit.virtual.interrupting import Interrupter
@@ -19,6 +19,8 @@ __all__ = ["Monitor"]
 _PATIENCE = 50 * MILLISECOND
 #: For so long it may compute, or be kept from it by a busy machine: that is no reason to disturb the order.
 _LONG_PATIENCE = SECOND
+#: For so many times the grace time may pass, with looks and runs of pollers alone, for waits that would wait for ever.
+_ENDLESS = 12
 
 
 class Monitor:
@@ -63,6 +65,7 @@ class Monitor:
     def _run(self) -> None:
         clock = self._clock
         seen, since, held_since = -1, real_now(), real_now()
+        course = _Course(clock)
         while True:
             delay = clock.real_delay()
             rest = _PATIENCE if delay is None else min(delay, _PATIENCE)
@@ -73,6 +76,10 @@ class Monitor:
             if self._over:
                 return
             self._drop_the_dead()
+            if delay is not None:
+                course.begin_anew()  # what takes real time may take its time
+            else:
+                course.end_it_after(_ENDLESS * self._grace)
             if clock.held_up:
                 self._look_again()
             else:
@@ -141,6 +148,34 @@ class Monitor:
             self.stuck = VirtualClockError(message)
             self._stuck_at = _place_of_main()
             self.interrupter.interrupt(self.stuck)
+
+
+class _Course:
+    """Whether the threads of the test come to other waits, or time passes for nothing."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        self._course, self._since, self._instant = self._clock.course, real_now(), self._clock.now()
+
+    def end_it_after(self, limit: Nanoseconds) -> None:
+        """End waits without a limit where it stands still, though virtual time passes, for longer than *limit* in real time."""
+        if self._course != self._clock.course:
+            self.begin_anew()
+        spent, passed = real_now() - self._since, self._clock.now() - self._instant
+        if (
+            passed
+            and spent > limit
+            and self._clock.fail_without_limit(
+                f"virtual time passes, and nothing else happens: in {format_duration(spent)} of real time "
+                f"{format_duration(passed)} went by, and no thread of the test came to another wait than\n"
+                f"{describe_parked(self._clock)}\n"
+                "Pollers and looks alone need not end a wait without a limit: give it one, as virtual time costs nothing."
+            )
+        ):
+            self.begin_anew()
 
 
 def _place_of_main() -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from waitkit.ground.durations import Nanoseconds
 
-__all__ = ["busy", "name_of", "real_now"]
+__all__ = ["busy", "is_ours", "name_of", "real_now"]
 
 #: Real time, whatever is done to the module ``time`` later.
 real_now: Final = time.monotonic_ns
@@ -24,6 +24,12 @@ def busy(thread: int) -> Nanoseconds:
             return int(file.read().split()[0]) if state == b"S" else -1
     except (OSError, ValueError, IndexError):
         return 0
+
+
+def is_ours(thread: int) -> bool:
+    """Whether it is one of waitkit's own, and no thread of the test."""
+    found = threading._active.get(thread)  # type: ignore[attr-defined]
+    return found is not None and found.name.startswith("waitkit-")
 
 
 def name_of(thread: int) -> str:

@@ -12,6 +12,7 @@ from waitkit.engine.clock import SystemClock, current_clock
 from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.parking import Parker
 from waitkit.engine.timers import Timer, current_timers
+from waitkit.ground.callers import Caller
 from waitkit.ground.durations import MICROSECOND, SECOND, Nanoseconds
 from waitkit.waits.wait import Wait
 
@@ -98,8 +99,13 @@ def drive(flow: Flow[T]) -> T:
             step, answer = flow.throw, error
 
 
-async def drive_in_loop(flow: Flow[T]) -> T:
-    """As :func:`drive`, in the running event loop."""
+async def drive_in_loop(flow: Flow[T], caller: Caller | None = None) -> T:
+    """As :func:`drive`, in the running event loop.
+
+    Args:
+        flow: what is to be driven.
+        caller: who waits, where that is known: in a task, the frames lead to the event loop.
+    """
     step: Callable[[Any], Wait] = flow.send
     answer: Any = None
     while True:
@@ -107,6 +113,7 @@ async def drive_in_loop(flow: Flow[T]) -> T:
             wait = step(answer)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        wait.caller = wait.caller or caller
         try:
             step, answer = flow.send, await wait_in_loop(wait)
         except BaseException as error:  # noqa: BLE001 - as above

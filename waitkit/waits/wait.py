@@ -50,13 +50,13 @@ class Wait:
         ignore: exceptions of plain callables that mean "not yet".
         message: see :data:`Message`.
         caller: who waits, where the frames will not tell.
+        real: whether it takes real time also under a virtual clock that jumps over real things.
         explained: whether its error may be shown, so that the watches are asked for their notes. False where the caller
             takes the error in, as with a look that is a question: who holds a port can take longer to find than the wait.
     """
 
     __slots__ = (
         "_armed",
-        "_caller",
         "_closed",
         "_context",
         "_explained",
@@ -74,9 +74,11 @@ class Wait:
         "_value_judged",
         "_watch",
         "_what",
+        "caller",
         "due",
         "looks",
         "overrun",
+        "real",
         "reports",
         "value",
     )
@@ -91,6 +93,7 @@ class Wait:
         message: Message | None = None,
         caller: Caller | None = None,
         explained: bool = True,
+        real: bool = False,
     ) -> None:
         self._now = current_clock().now
         started = self._now()
@@ -113,8 +116,11 @@ class Wait:
         self._unless_watch = None if unless is None else unless.watch(self._context)
         self._what = condition
         self._message = message
-        self._caller = caller
+        #: see above; a driver may know it where the one who made the wait does not
+        self.caller = caller
         self._explained = explained
+        #: see above
+        self.real = real
         self._armed: Wake | None = None
         self._place: DescriptorPlace | None = None
         self._closed = False
@@ -143,6 +149,11 @@ class Wait:
     def outside(self) -> bool:
         """Whether something outside of this program is awaited, which takes real time."""
         return self._watch.outside or (self._unless_watch is not None and self._unless_watch.outside)
+
+    @property
+    def without_limit(self) -> bool:
+        """Whether it waits for ever, if that has to be."""
+        return self._context.deadline is None
 
     def describe(self) -> str:
         """What is awaited, and what was seen of it."""
@@ -332,7 +343,7 @@ class Wait:
             limit=None if deadline is None else (deadline - self._started) / 1e9,
             looks=self.looks,
             last=self._watch.seen(),
-            caller=caller_label(self._caller),
+            caller=caller_label(self.caller),
             notes=tuple(notes),
             tries=() if self._noted is None else tuple(self._noted.tries),
         )
@@ -363,7 +374,7 @@ class Wait:
             limit=None if deadline is None else deadline - self._started,
             looks=self.looks,
             last=self._watch.seen(),
-            caller=caller_label(self._caller),
+            caller=caller_label(self.caller),
             thread_id=thread.ident or 0,
             task=task_name(),
             overshoot=self._noted.overshoot(outcome, self._started, deadline, ended),
