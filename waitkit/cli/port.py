@@ -37,7 +37,8 @@ def run(words: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(words)
     if options.within is not None and options.within[1] - options.within[0] + 1 < options.count:
-        parser.error(f"--within {options.within[0]}-{options.within[1]} has fewer than {options.count} ports")
+        say(f"waitkit port: {options.within[0]}-{options.within[1]} has fewer than {options.count} ports")
+        return _NONE_LEFT
     with ExitStack() as held:
         try:
             ports = [
