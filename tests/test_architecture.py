@@ -79,7 +79,7 @@ PERMITTED = {
     (
         "waitkit/ports/addresses.py",
         "getaddrinfo",
-    ): "the name service offers nothing else; only a look that may_block asks",
+    ): "the name service offers nothing else; a thread of its own asks, or a wait of one look",
     ("waitkit/ports/sock_diag.py", "recv"): "of a socket that does not block: the kernel answers within the question",
     ("waitkit/ports/http.py", "connect"): "a look that may_block, with a timeout",
     ("waitkit/ports/http.py", "recv"): "a look that may_block, with a timeout",

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import os
 import socket
 import ssl
 import time
-from collections.abc import Container, Sized
+from collections.abc import Container, Sequence, Sized
+from functools import partial
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
+from waitkit.engine.signals import Wake
 from waitkit.ground.durations import MILLISECOND, SECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
 from waitkit.ports.addresses import Address
+from waitkit.ports.names import Addresses
 from waitkit.ports.owners import AnswersOfOne, answering_to
 from waitkit.waits.watching import Context, Verdict, Watch
 
@@ -41,7 +46,7 @@ class _HttpOk(Condition[int]):
 
 
 class _HttpWatch(Watch):
-    __slots__ = ("_answered_at", "_condition", "_context", "_trouble")
+    __slots__ = ("_addresses", "_answered_at", "_condition", "_context", "_trouble")
     outside = True
 
     def __init__(self, condition: _HttpOk, context: Context) -> None:
@@ -49,6 +54,7 @@ class _HttpWatch(Watch):
         self._context = context
         self._trouble = ""
         self._answered_at: Address | None = None
+        self._addresses = Addresses(str(urlsplit(condition.url).hostname), self._port, context)
         if isinstance(context, AnswersOfOne):
             context.asks_for_port(self._port)
 
@@ -60,6 +66,9 @@ class _HttpWatch(Watch):
     @property
     def may_block(self) -> bool:
         return True
+
+    def arm(self, wake: Wake) -> None:
+        self._addresses.arm(wake)
 
     def look(self, now: Nanoseconds) -> Verdict:
         patience = self._patience(now)
@@ -103,6 +112,7 @@ class _HttpWatch(Watch):
         parts = urlsplit(self._condition.url)
         assert parts.hostname is not None
         over = time.monotonic() + patience
+        addresses = self._addresses.known()
         connection: http.client.HTTPConnection
         if parts.scheme == "https":
             connection = http.client.HTTPSConnection(
@@ -110,6 +120,8 @@ class _HttpWatch(Watch):
             )
         else:
             connection = http.client.HTTPConnection(parts.hostname, self._port, timeout=patience)
+        # As it would itself, but for the name service: it asks that, and waits for as long as it takes.
+        connection._create_connection = partial(_connected_to, addresses)  # type: ignore[attr-defined]
         try:
             connection.connect()
             self._answered_at = _peer_of(connection.sock)
@@ -123,6 +135,27 @@ class _HttpWatch(Watch):
 
     def seen(self) -> str:
         return self._trouble
+
+
+def _connected_to(addresses: Sequence[Address], _: object, timeout: float, *__: object) -> socket.socket:
+    """A connection to the first of *addresses* that takes one."""
+    over = time.monotonic() + timeout
+    failed: OSError = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    for family, where in addresses:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(max(MILLISECOND / SECOND, over - time.monotonic()))
+            sock.connect(where)
+        except OSError as error:
+            sock.close()
+            failed = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            sock.settimeout(timeout)
+            return sock
+    raise failed
 
 
 def _peer_of(sock: socket.socket) -> Address | None:

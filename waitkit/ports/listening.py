@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from waitkit.conditions.condition import Condition
+from waitkit.engine.signals import Wake
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
-from waitkit.ports.addresses import Address, check_host, check_port, is_literal, is_local, resolve
+from waitkit.ports.addresses import Address, check_host, check_port, is_local
 from waitkit.ports.connecting import ConnectWatch
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.names import Addresses
 from waitkit.ports.owners import AnswersOfOne, answering_at, answering_to
 from waitkit.ports.socket_path import LONGEST_PATH
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known
@@ -51,12 +53,12 @@ class _PortWatch(ConnectWatch):
     now and then, too rarely for a server that comes up to see one, and once more at the deadline.
     """
 
-    __slots__ = ("_answering", "_condition", "_connect_at", "_full", "_literal", "_local", "_targets")
+    __slots__ = ("_addresses", "_answering", "_condition", "_connect_at", "_full", "_local", "_targets")
 
     def __init__(self, condition: _PortListening, context: Context) -> None:
         super().__init__(context)
         self._condition = condition
-        self._literal = is_literal(condition.host)
+        self._addresses = Addresses(condition.host, condition.port, context)
         self._local: dict[Address, bool] = {}
         self._targets: list[Address] = []
         self._connect_at = context.started + _IN_SPITE_OF_THE_LIST
@@ -67,11 +69,15 @@ class _PortWatch(ConnectWatch):
 
     @property
     def may_block(self) -> bool:
-        return not self._literal  # the name service answers when it likes
+        return self._addresses.may_block
+
+    def arm(self, wake: Wake) -> None:
+        super().arm(wake)
+        self._addresses.arm(wake)
 
     def look(self, now: Nanoseconds) -> Verdict:
         try:
-            addresses = resolve(self._condition.host, self._condition.port)
+            addresses = self._addresses.known()
         except OSError as error:
             self._trouble = error.strerror or str(error)
             return Verdict(False, None, self._context.next_look(now))
