@@ -140,7 +140,7 @@ class Timers:
 
     def _run(self, watch: _Watch) -> None:
         generation = forks.current
-        idle_until = self._clock.now() + LINGER
+        idle_until: Nanoseconds | None = None
         while self._watch is watch and forks.current == generation:  # a callback that lasts may have forked
             timer, until = self._next(watch)
             if timer is not None:
@@ -149,9 +149,12 @@ class Timers:
                 else:
                     run_shown(timer.fire)
                 watch.busy_since = None
-                idle_until = self._clock.now() + LINGER
+                idle_until = None
             elif until is not None:
                 watch.parker.park(until)
+                idle_until = None
+            elif idle_until is None:
+                idle_until = self._clock.now() + LINGER
             elif self._ended(idle_until):
                 return
             else:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from waitkit.conditions.sources import describe_callable
 from waitkit.engine.clock import now
-from waitkit.ground.durations import SECOND, Nanoseconds
+from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.polls.history import History
 from waitkit.polls.plan import Plan
 from waitkit.polls.records import PollRecord, log_broken, log_recovery, tell
 from waitkit.polls.runners import Run
 
 __all__ = ["Course", "Name"]
+
+
+#: A tick may be late by so much of the interval, as Linux allows it to ``poll(2)``, where others come then: one wake-up serves
+#: them all. At most 1 ms.
+_SLACK: Final = 1_000
 
 
 class Name:
@@ -46,25 +51,30 @@ class Course:
         position: how many were started before, for ``stagger``.
     """
 
-    __slots__ = ("_history", "_most", "_name", "_plan", "_tick", "due")
+    __slots__ = ("_history", "_most", "_name", "_plan", "_tick", "complete", "due", "slack")
 
     def __init__(self, plan: Plan, history: History, name: Name, began: Nanoseconds, position: int) -> None:
         self._plan = plan
         self._history = history
         self._name = name
         self._most = plan.max_runs
+        #: whether all runs have been made that were asked for
+        self.complete = False
+        #: by how much a run may come later than that
+        self.slack = min(plan.schedule.interval // _SLACK, MILLISECOND)
         self._tick = plan.schedule.first(began, random.random, position)
         #: when the next run begins, unless something else than the clock causes it before
         self.due = self._tick.due
 
-    @property
-    def complete(self) -> bool:
-        """Whether all runs have been made that were asked for."""
-        return self._most is not None and self._history.runs >= self._most
-
     def cut_off(self) -> None:
         """A run has ended because we have cancelled it: that is neither a success nor a failure."""
         self._history.cut_off(now())
+
+    def count(self) -> None:
+        """A run has ended, by itself or not, with all that comes after it."""
+        history = self._history
+        history.runs += 1
+        self.complete = self._most is not None and history.runs >= self._most
 
     def end(self, run: Run, error: BaseException | None) -> bool:
         """A run has ended by itself. Returns whether its error ends the poller."""

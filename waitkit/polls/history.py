@@ -36,7 +36,8 @@ class History:
 
     def end(self, instant: Nanoseconds, error: BaseException | None) -> int:
         """It has ended by itself. Returns how many failures a success has brought to an end."""
-        self.cut_off(instant)
+        assert self._begun is not None
+        self._duration = instant - self._begun
         self._error = error
         before = self.failures
         if error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now
@@ -36,9 +36,6 @@ class Answer(NamedTuple):
     again: Nanoseconds | None
 
 
-_NOTHING: Final = Answer(False, False, None)
-
-
 class Looks:
     """The views that one poller has of its conditions.
 
@@ -60,6 +57,10 @@ class Looks:
             self._words.append(("until", until))
         self._broken = [0] * len(self._words)  # how many looks in a row have raised, for each
 
+    def __len__(self) -> int:
+        """How many conditions there are."""
+        return len(self._words)
+
     @property
     def may_block(self) -> bool:
         """Whether one of them may take its time."""
@@ -76,8 +77,6 @@ class Looks:
 
     def look(self, instant: Nanoseconds, *, after_failure: bool) -> Answer:
         """Look at all of them. A run that is wanted is hereby taken."""
-        if not self._words:
-            return _NOTHING
         again: Nanoseconds | None = None
         if self._until is not None:
             over, again = self._look_at(-1, partial(_holds, self._until, instant))

@@ -13,7 +13,7 @@ from waitkit.engine.background import CannotStart
 from waitkit.engine.clock import now
 from waitkit.engine.signals import Signal
 from waitkit.engine.timers import Timer, call_at
-from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
+from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.polls import ending
 from waitkit.polls.course import Course, Name
 from waitkit.polls.hangs import call_while_it_hangs
@@ -22,15 +22,10 @@ from waitkit.polls.looks import Looks
 from waitkit.polls.plan import Plan
 from waitkit.polls.records import PollerState, PollerStatus, log_end
 from waitkit.polls.runners import InLoop, InWorkers, Run, Runner
-from waitkit.waits.watching import earliest
 
 __all__ = ["PollMachine"]
 
 _positions: Final = itertools.count()
-
-#: A tick may be late by so much of the interval, as Linux allows it to ``poll(2)``, where others come then: one wake-up serves
-#: them all. At most 1 ms.
-_SLACK: Final = 1_000
 
 
 class PollMachine:
@@ -231,25 +226,27 @@ class PollMachine:
         assert self._course is not None and self._looks is not None
         if self._stopping or self._course.complete:
             return None
-        answer = self._looks.look(instant, after_failure=self.history.failures > 0)
-        if answer.over:
-            return None
-        self._wanted = self._wanted or answer.wanted
+        again: Nanoseconds | None = None
+        if self._looks:
+            answer = self._looks.look(instant, after_failure=self.history.failures > 0)
+            if answer.over:
+                return None
+            self._wanted = self._wanted or answer.wanted
+            again = None if answer.again is None else max(answer.again, instant + 1)
         if self._asked:
             self._asked, self._wanted = False, True
         if self._wanted:
             return instant  # until a run begins, which answers all that was asked before
-        again = None if answer.again is None else max(answer.again, instant + 1)
-        return earliest(self._course.due, again)
+        return self._course.due if again is None else min(again, self._course.due)
 
     def _rest(self, due: Nanoseconds) -> bool:
         """Rest until *due* or the next news. False where news came already."""
-        assert self._course is not None and self._runner is not None
+        course = self._course
+        assert course is not None and self._runner is not None
         try:
-            if due == self._course.due:
-                slack = min(self._plan.schedule.interval // _SLACK, MILLISECOND)
+            if due == course.due:
                 lasting = self._runner.steps_may_be_lent and self.history.was_short
-                timer = call_at(due, self._tick if lasting else self.wake, slack=slack, lasting=lasting)
+                timer = call_at(due, self._tick if lasting else self.wake, slack=course.slack, lasting=lasting)
             else:
                 timer = call_at(due, self.wake)
         except CannotStart:  # the interpreter is going down
@@ -282,7 +279,7 @@ class PollMachine:
         return self._runner.at_once
 
     def _run_ended(self, run: Run, error: BaseException | None) -> None:
-        assert self._runner is not None
+        assert self._course is not None and self._runner is not None
         if self._generation != forks.current:
             return
         if run.watchdog is not None:
@@ -292,7 +289,7 @@ class PollMachine:
         except BaseException as raised:  # noqa: BLE001 - by a hook: as in a step
             self._end_by_hook(raised)
         finally:
-            self.history.runs += 1
+            self._course.count()
             self._run = None
             self.changed.notify()
             if not self._runner.at_once:
