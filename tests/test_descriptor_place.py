@@ -26,6 +26,7 @@ from waitkit import (
     virtual_clock,
     wait_for,
 )
+from waitkit.engine import descriptor_place
 from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.frames import current_frames
 
@@ -62,6 +63,24 @@ def test_no_other_thread_is_needed(program, limit):
     waiting = Running(wait_for, process_exited(program), limit)
     until(lambda: rests_alone(waiting))
     assert engine_threads() == []
+    program.kill()
+    assert waiting.result().code == -signal.SIGKILL
+
+
+def test_beyond_what_poll_can_count(program, monkeypatch):
+    """A limit of months is rested for in slices, in each of which the end of the process is heard."""
+    monkeypatch.setattr(descriptor_place, "_LONGEST", 2)
+    ended_early, plain = threading.Event(), DescriptorPlace.rest
+
+    def rest(place, until):
+        woken = plain(place, until)
+        if not woken:
+            ended_early.set()
+        return woken
+
+    monkeypatch.setattr(DescriptorPlace, "rest", rest)
+    waiting = Running(wait_for, process_exited(program), "1h")
+    assert ended_early.wait(LIMIT)
     program.kill()
     assert waiting.result().code == -signal.SIGKILL
 

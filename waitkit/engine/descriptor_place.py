@@ -64,6 +64,8 @@ class DescriptorPlace:
                 if ready := self._poll.poll(timeout):
                     self._call({fd for fd, _ in ready})
                     return self._parker.rest(0)  # which was just woken
+                if timeout == _LONGEST:
+                    return False  # early, and to be rested on
         return self._parker.rest(until)  # for less than a millisecond, where there is a limit
 
     def _made_poll(self) -> Any:
