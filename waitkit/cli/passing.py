@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Mapping, Sequence
 
 from waitkit.conditions.condition import Condition
 from waitkit.ground.durations import Nanoseconds
-from waitkit.processes.children import Child, ProgramChild
+from waitkit.processes.children import Child, NothingToRead, ProgramChild
 from waitkit.processes.guardian import Guarded
-from waitkit.processes.identity import KILL, Identity
+from waitkit.processes.identity import KILL
 from waitkit.processes.life import Plan
 from waitkit.processes.managed import ManagedProcess
-from waitkit.processes.output import Output
 from waitkit.processes.surroundings import check_surroundings, environment_of_program
 
 __all__ = ["in_our_place", "passed_through"]
@@ -56,23 +54,11 @@ class _ForegroundChild(ProgramChild):
     def __init__(self, argv: Sequence[str], additions: Mapping[str, str]) -> None:
         self.name = os.path.basename(argv[0])
         self.handed_over = frozenset()
-        guarded = Guarded()
+        guarded, streams = Guarded(), None
         try:
+            streams = NothingToRead()
             environment = environment_of_program(None, {**additions, guarded.name: ""}, {})
-            with guarded:
-                self._process = subprocess.Popen(argv, env=environment)
-            self.identity = Identity(self._process.pid, guarded)
-            self.output = _nothing_to_read()
+            self._launch(argv, guarded, streams, None, {"env": environment})
         except BaseException:
-            self._abandon(None, guarded)
+            self._abandon(streams, guarded)
             raise
-
-
-def _nothing_to_read() -> Output:
-    """The output of a process that writes to our own streams: both are at their end."""
-    readers = []
-    for _ in range(2):
-        reader, writer = os.pipe()
-        os.close(writer)
-        readers.append(reader)
-    return Output(readers[0], readers[1])

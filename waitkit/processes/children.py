@@ -26,7 +26,7 @@ from waitkit.waits.wait import Wait
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-__all__ = ["CallableChild", "Child", "ProgramChild"]
+__all__ = ["CallableChild", "Child", "NothingToRead", "ProgramChild"]
 
 
 class Child(Protocol):
@@ -83,12 +83,19 @@ class _Streams:
         return Output(ours[0], ours[1], sink)
 
 
-class _OurStreams(_Streams):
-    """Our own output streams, which the child writes to itself; there is nothing to read."""
+class NothingToRead(_Streams):
+    """The same for a child that writes elsewhere: both streams are at their end."""
 
     def __init__(self) -> None:
         super().__init__()
         self.close_theirs()
+
+
+class _OurStreams(NothingToRead):
+    """Our own output streams, which the child writes to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
         for number in (1, 2):
             try:
                 self.theirs.append(os.dup(number))
@@ -131,22 +138,23 @@ class ProgramChild:
                 argv, options = start.argv, options | start.options
             else:
                 options["env"] = environment_of_program(surroundings.env, additions, defaults)
-            guarded.pipes = streams.ours
-            with guarded:
-                self._process = subprocess.Popen(
-                    argv,
-                    cwd=surroundings.cwd,
-                    stdout=streams.theirs[0],
-                    stderr=streams.theirs[1],
-                    start_new_session=True,
-                    **options,
-                )
-            streams.close_theirs()
-            self.identity = Identity(self._process.pid, guarded)
-            self.output = streams.read_by(sink)
+            options |= {"cwd": surroundings.cwd, "start_new_session": True}
+            options |= {"stdout": streams.theirs[0], "stderr": streams.theirs[1]}
+            self._launch(argv, guarded, streams, sink, options)
         except BaseException:
             self._abandon(streams, guarded)
             raise
+
+    def _launch(
+        self, argv: Sequence[str], guarded: Guarded, streams: _Streams, sink: Sink | None, options: Mapping[str, Any]
+    ) -> None:
+        """Start it in the guardian's care, and begin to read its streams. Whoever calls this abandons it where it fails."""
+        guarded.pipes = streams.ours
+        with guarded:
+            self._process = subprocess.Popen(argv, **options)
+        streams.close_theirs()
+        self.identity = Identity(self._process.pid, guarded)
+        self.output = streams.read_by(sink)
 
     def _abandon(self, streams: _Streams | None, guarded: Guarded) -> None:
         if streams is not None:
