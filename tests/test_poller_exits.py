@@ -149,3 +149,18 @@ def test_a_step_can_stop_its_own_poller(by):
     poller = polling(fail, "1h", first_delay="1h", trigger=condition, on_error=lambda _: poller.stop())
     assert poller.start().join(LIMIT).runs == 0
     until(lambda: poller._machine.ended)
+
+
+def test_stop_inside_on_hang() -> None:
+    """on_hang may stop its own poller: it does not wait there for the run that hangs."""
+    gate, stopped = threading.Event(), threading.Event()
+
+    def stop(_: object) -> None:
+        poller.stop()
+        stopped.set()
+
+    poller = polling(lambda: gate.wait(LIMIT), "1ms", hang_after="1ms", on_hang=stop).start()
+    assert stopped.wait(LIMIT)
+    assert poller.state == "stopping"
+    gate.set()
+    poller.join(LIMIT)

@@ -11,6 +11,7 @@ from support import LIMIT, Running, until
 
 from waitkit import Poller, WaitTimeout, after, polling, wait_for
 from waitkit.engine import timers
+from waitkit.polls.history import History
 
 
 class Job:
@@ -145,3 +146,16 @@ def test_a_run_that_forks():
     os.close(reader)
     wait_for(job.poller.has_run(job.poller.runs + 3), LIMIT)
     job.poller.stop()
+
+
+def test_hooks_count() -> None:
+    """A run is short only together with what is called after it: that holds up the timers as well."""
+    history = History()
+    assert not history.was_short
+    for with_hooks, short in ((20_000, True), (1_000_000, False), (20_000, True)):
+        history.begin(0)
+        history.end(10_000, None)
+        history.over(with_hooks)
+        assert history.was_short is short
+    assert history.duration_in_seconds == 10e-6
+    assert history.runs == 3

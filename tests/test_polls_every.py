@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import pickle
 import sys
+import weakref
 from functools import partial
 
 import pytest
@@ -207,3 +209,26 @@ def test_pickling():
     assert pickle.loads(pickle.dumps(counted)) is counted
     shop = pickle.loads(pickle.dumps(Shop().check)).__self__
     assert isinstance(shop, Shop)
+
+
+def test_a_poller_that_has_ended_keeps_no_instance():
+    """Once its poller has ended, by stop() or by itself, an instance is nobody's but its owner's."""
+
+    class Connection:
+        @polls_every("1ms")
+        def beat(self):
+            pass
+
+        @polls_every("1ms", max_runs=1)
+        def greet(self):
+            pass
+
+    for name in ("beat", "greet"):
+        connection = Connection()
+        gone = weakref.ref(connection)
+        poller = getattr(connection, name).start()
+        if name == "beat":
+            getattr(connection, name).stop()
+        poller.join(LIMIT)
+        del connection, poller
+        until(lambda gone=gone: gc.collect() >= 0 and gone() is None)

@@ -143,7 +143,7 @@ def test_stopping() -> None:
 
 def test_stranger_does_not_count() -> None:
     """READY=1 of a process that is not of the tree is ignored, and the error tells of it."""
-    process = managed_process(speaker("print(os.environ['NOTIFY_SOCKET'])"), ready="notify", ready_timeout="2s")
+    process = managed_process(speaker("print(os.environ['NOTIFY_SOCKET'])"), ready="notify", ready_timeout="1s")
 
     lied = []
 

@@ -89,7 +89,7 @@ def test_stale_server_at_any_address_of_this_machine(host: str) -> None:
         argv = [sys.executable, "-m", "http.server", "--bind", "0.0.0.0", str(port)]
         with managed_process(argv, ready=port_listening(port), ready_timeout=LONG) as stale:
             # What goes through the name service or HTTP is looked at in a thread of its own, which may be late.
-            for ready, limit in ((port_listening(port, host), "500ms"), (http_ok(f"http://{host}:{port}/"), "1s")):
+            for ready, limit in ((port_listening(port, host), "500ms"), (http_ok(f"http://{host}:{port}/"), "700ms")):
                 with pytest.raises(WaitTimeout, match=rf"who answers is not this process, but pid {stale.pid} "):
                     managed_process(STAY, ready=ready, ready_timeout=limit).start()
 

@@ -198,6 +198,28 @@ def test_penalize(virtual):
     assert times == pytest.approx([30, 30.1, 30.2])
 
 
+def test_an_old_pause_means_nothing_to_a_new_rate(virtual):
+    """Another rate takes over the tokens that are there: a pause that is over neither takes some away nor adds any."""
+    limiter = RateLimiter("100/s", burst=10)
+    limiter.penalize("1ms")
+    virtual.advance("200ms")
+    assert limiter.delay(10) == 0
+    limiter.change("1/s", burst=20)
+    assert limiter.delay(10) == 0
+    assert limiter.delay(11) == pytest.approx(1)
+
+    limiter = RateLimiter("1/s", burst=100)
+    limiter.penalize("100ms")
+    virtual.advance("300ms")
+    assert limiter.delay(2) == pytest.approx(0.8)
+    limiter.change("1000/s", burst=100)
+    assert 0 < limiter.delay(2) <= 0.001
+    assert limiter.delay(100) == pytest.approx(0.0988)
+    limiter.penalize("10s")
+    limiter.change("10/s", burst=5)
+    assert limiter.delay() == pytest.approx(10)
+
+
 def test_change_keeps_what_is_in_use(virtual):
     """Tokens used at the old rate return at the new one."""
     limiter = RateLimiter("10/s", burst=10)

@@ -937,3 +937,29 @@ def test_unknown_options(make, message):
     """An option that there is not is refused in the name of what was called."""
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_nested_in_a_group_of_errors():
+    """What an inner retry in a task has given up on comes out in a group, and is not tried again for that."""
+    calls = []
+
+    @waitkit.retry_backoff(on=OSError, attempts=3, base=0)
+    async def inner():
+        calls.append(1)
+        raise OSError("down")
+
+    @waitkit.retry_backoff(on=ExceptionGroup, attempts=3, base=0)
+    async def outer():
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inner())
+
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(outer())
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("nested", ["no", 1, None])
+def test_nested_is_a_bool(nested):
+    """What is neither True nor False is refused."""
+    with pytest.raises(TypeError, match=f"nested={nested!r} is neither True nor False"):
+        waitkit.retry_backoff(on=OSError, nested=nested)

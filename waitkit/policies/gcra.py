@@ -120,6 +120,10 @@ class Bucket:
         So windows that span the change hold no more than the burst at their start, and what flows at either rate.
         """
         old = self.rate
+        if self._closed_until is not None and self._closed_until <= now:
+            # A pause that is over has done what it does: what has come since is there, and the new rate knows nothing of it.
+            self.tat = self._tat_at(now * old.count)
+            self._closed_until, self._least = None, 0
         there = old.burst * old.period - max(
             0, self.tat - now * old.count
         )  # in the old period; below 0 when promised ahead

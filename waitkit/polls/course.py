@@ -73,7 +73,7 @@ class Course:
     def count(self) -> None:
         """A run has ended, by itself or not, with all that comes after it."""
         history = self._history
-        history.runs += 1
+        history.over(now())
         self.complete = self._most is not None and history.runs >= self._most
 
     def end(self, run: Run, error: BaseException | None) -> bool:

@@ -46,20 +46,29 @@ class Definition:
         poller = self.make(call, args, kwargs)
         key = _key(call)
         with self._lock:
-            for other, running in list(self._pollers.items()):
-                if running.state == "stopped":
-                    del self._pollers[other]
-            running_one = self._pollers.setdefault(key, poller)
+            running_one = self._pollers.get(key)
+            if running_one is None or running_one.state == "stopped":
+                running_one = self._pollers[key] = poller
         if running_one is not poller:
             raise RuntimeError(
                 f"{poller} is running already: stop() it first, or make further ones with "
                 "polling(), each of which is started and stopped by itself"
             )
+
+        def forget() -> None:
+            """Keep no instance alive for a poller that has ended, however that came."""
+            if poller.state == "stopped":
+                with self._lock:
+                    if self._pollers.get(key) is poller:
+                        del self._pollers[key]
+
+        poller._machine.changed.subscribe(forget)
         try:
             return poller.start()
         except BaseException:
             with self._lock:
-                self._pollers.pop(key, None)
+                if self._pollers.get(key) is poller:
+                    del self._pollers[key]
             raise
 
     def running(self, call: Callable[..., Any]) -> Poller | None:

@@ -18,7 +18,7 @@ _SHORT: Final = MILLISECOND // 10
 class History:
     """Counts and the last run. Written by the poller's own steps, which follow one another; read by anybody."""
 
-    __slots__ = ("_begun", "_duration", "_error", "_failed_runs", "failures", "runs")
+    __slots__ = ("_begun", "_duration", "_error", "_failed_runs", "_whole", "failures", "runs")
 
     def __init__(self) -> None:
         #: how many runs have ended, with all that comes after them
@@ -28,6 +28,7 @@ class History:
         self._failed_runs = 0
         self._begun: Nanoseconds | None = None
         self._duration: Nanoseconds | None = None
+        self._whole: Nanoseconds | None = None  # of the last run, with the hooks that were called after it
         self._error: BaseException | None = None
 
     def begin(self, instant: Nanoseconds) -> None:
@@ -47,6 +48,12 @@ class History:
         self.failures = 0
         return before
 
+    def over(self, instant: Nanoseconds) -> None:
+        """All that comes after a run has been done, too."""
+        assert self._begun is not None
+        self.runs += 1
+        self._whole = instant - self._begun
+
     def cut_off(self, instant: Nanoseconds) -> None:
         """It was cancelled, so whether it would have failed nobody knows."""
         assert self._begun is not None
@@ -59,8 +66,8 @@ class History:
 
     @property
     def was_short(self) -> bool:
-        """Whether the last run took next to no time, so that the next one most likely will."""
-        return self._duration is not None and self._duration < _SHORT
+        """Whether the last run and its hooks took next to no time, so that the next one most likely will."""
+        return self._whole is not None and self._whole < _SHORT
 
     def status(self, name: str, state: PollerState, due: Nanoseconds | None) -> PollerStatus:
         """All of it, for users."""

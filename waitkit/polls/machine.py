@@ -45,7 +45,7 @@ class PollMachine:
 
     __slots__ = (
         *("_again", "_asked", "_busy", "_course", "_ended", "_generation", "_lock", "_looks"),
-        *("_name", "_plan", "_queued", "_run", "_runner", "_stepper", "_stopping", "_timer", "_wanted"),
+        *("_name", "_plan", "_queued", "_run", "_runner", "_stepper", "_stopping", "_telling", "_timer", "_wanted"),
         *("changed", "fatal", "history"),
     )
 
@@ -61,6 +61,7 @@ class PollMachine:
         self._busy = self._queued = self._again = self._stopping = self._ended = self._asked = self._wanted = False
         self._timer: Timer | None = None
         self._stepper: int | None = None
+        self._telling: int | None = None  # which thread tells of a hang
         self._run: Run | None = None
         #: what became of the runs so far
         self.history = History()
@@ -307,11 +308,14 @@ class PollMachine:
         assert self._course is not None
         if self._run is not run:
             return
+        self._telling = threading.get_ident()
         try:
             self._course.tell_hang(run)
         except BaseException as raised:  # noqa: BLE001 - as in a step
             self._end_by_hook(raised)
             self.wake()
+        finally:
+            self._telling = None
 
     # The end.
 
@@ -363,7 +367,8 @@ class PollMachine:
         if cancel and run is not None:
             self._runner.cancel(run, f"the poller {self.name} is stopped")
         # A step in progress has things to put away; a hook or a condition that stops its own poller cannot wait for that.
-        return self._stepper != threading.get_ident() and not (run is not None and run.is_here)
+        inside = threading.get_ident() in (self._stepper, self._telling) or (run is not None and run.is_here)
+        return not inside
 
     @property
     def blocked_by_caller(self) -> bool:

@@ -43,6 +43,12 @@ class RetryOptions(TypedDict, total=False):
 _OPTIONS: Final = ("on", *RetryOptions.__annotations__)
 
 
+def _is_bool(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is neither True nor False")
+    return value
+
+
 def _retrier(
     on: RetryOn,
     *,
@@ -84,7 +90,7 @@ def _retrier(
         backoff=backoff,
         longest_asked=longest,
         may_end_early=ready is not None,
-        nested=nested,
+        nested=_is_bool(nested, "nested"),
     )
     return Retrier(
         policy=policy,

@@ -51,14 +51,20 @@ _LONGEST_CHAIN: Final = 50
 
 
 def already_retried(error: BaseException | None, attempt: Mark) -> bool:
-    """Whether a retry inside of *attempt* has given up on *error*, or on what it was raised from."""
+    """Whether a retry inside of *attempt* has given up on *error*, on one of a group, or on what it was raised from."""
+    errors = [error]
     for _ in range(_LONGEST_CHAIN):  # a chain of causes may be a circle
-        if error is None:
+        if not errors:
             return False
+        one = errors.pop()
+        if one is None:
+            continue
         # It may have been given up on before: by a call that this one falls back for, or as the same is raised again and again.
-        if getattr(error, _MARK, None) is attempt:
+        if getattr(one, _MARK, None) is attempt:
             return True
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        errors.append(one.__cause__ or (None if one.__suppress_context__ else one.__context__))
+        if isinstance(one, BaseExceptionGroup):
+            errors.extend(one.exceptions)
     return False
 
 
