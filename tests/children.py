@@ -46,6 +46,23 @@ def standard_helper(process: psutil.Process) -> bool:
     return not line or any(helper in line for helper in helpers)
 
 
+def is_living(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    facts = tree.facts_of(pid)
+    return facts is not None and facts.living
+
+
+@contextmanager
+def ended_afterwards(pids: list[int]) -> Iterator[None]:
+    """End processes that a test meant to be ended, whatever it found."""
+    try:
+        yield
+    finally:
+        for pid in pids:
+            if is_living(pid):
+                end(pid)
+
+
 def own_children() -> list[psutil.Process]:
     """The living processes below this one, those of multiprocessing itself left out."""
     return [

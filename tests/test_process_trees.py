@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-import children
 import psutil
 import pytest
-from children import LONG, START_METHODS, nothing_left, own_children, program  # noqa: F401
+from children import LONG, START_METHODS, ended_afterwards, is_living, nothing_left, own_children, program  # noqa: F401
 
-from waitkit import any_of, managed_process, wait_for
+from waitkit import managed_process, wait_for
 from waitkit.processes import guardian, identity, tree
-from waitkit.processes.guardian import Guarded
 from waitkit.processes.lending import mark, new_mark
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -40,23 +34,6 @@ WAYS_OUT = {
     "another parent without mark and environment": "(ulimit -S -x unlimited; env -i sh -c 'sleep 1000 & echo $!')",
     "another parent, from a root without the mark": "ulimit -S -x unlimited; env -i sh -c 'sleep 1000 & echo $!'",
 }
-
-
-def is_living(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    facts = tree.facts_of(pid)
-    return facts is not None and facts.living
-
-
-@contextmanager
-def ended_afterwards(pids: list[int]) -> Iterator[None]:
-    """End processes that a test meant to be ended, whatever it found."""
-    try:
-        yield
-    finally:
-        for pid in pids:
-            if is_living(pid):
-                children.end(pid)
 
 
 @pytest.fixture(params=["the young", "all", "all, by their parents"])
@@ -150,170 +127,6 @@ def test_others_are_left_alone() -> None:
     finally:
         other.kill()
         other.wait()
-
-
-#: Whom another thread may start: each tells the pid of the one that stays.
-STRANGERS = {
-    "a child": ["sh", "-c", "echo $$; exec sleep 1000"],
-    "its child": ["sh", "-c", "sleep 1000 & echo $!; wait"],
-    "its orphan": ["sh", "-c", "sleep 1000 & echo $!"],
-    "a daemon": ["setsid", "sh", "-c", "sleep 1000 & echo $!"],
-    "a daemon without environment": ["env", "-i", "setsid", "sh", "-c", "sleep 1000 & echo $!"],
-    "a child in Python": program("import os, sys; print(os.getpid(), flush=True); os.execlp('sleep', 'sleep', '1000')"),
-}
-
-
-def started_with_output(argv: list[str], **options: bool) -> tuple[subprocess.Popen[bytes], int]:
-    """A program, and the pid that it tells."""
-    process = subprocess.Popen(argv, stdout=subprocess.PIPE, **options)  # type: ignore[call-overload]
-    with process.stdout as output:
-        return process, int(output.readline())
-
-
-@pytest.mark.parametrize("order", ["before the root", "after the root"])
-@pytest.mark.parametrize("stranger", STRANGERS)
-def test_stranger_that_was_born_while_the_mark_was_lent(stranger: str, order: str) -> None:
-    """Who got the mark because he was forked at the wrong moment loses it again, and outlives the tree; members do not."""
-    guarded = Guarded()
-    both: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
-
-    def start_stranger() -> None:
-        thread = threading.Thread(target=lambda: both.update(stranger=started_with_output(STRANGERS[stranger])))
-        thread.start()
-        wait_for(thread, LONG)
-
-    with guarded:
-        if order == "before the root":
-            start_stranger()
-        way = "env -i sh -c 'sleep 1000 & echo $!'; sleep 1000"
-        both["root"] = started_with_output(["sh", "-c", way], start_new_session=True)
-        if order == "after the root":
-            start_stranger()
-        assert [tree.mark_of(pid) for _, pid in both.values()] == [guarded.root.mark] * 2
-    (root, member), (other, survivor) = both["root"], both["stranger"]
-    with ended_afterwards([member, survivor]):
-        guarded.started(root.pid)
-        assert tree.mark_of(survivor) == 0
-        killed = tree.kill_members(guarded.root)
-        assert {root.pid, member} <= killed.keys()
-        assert is_living(survivor)
-    guarded.gone()
-    root.wait()
-    other.wait()
-
-
-def others_rest() -> bool:
-    """Whether all other threads of this process sleep."""
-    tasks = [task for task in os.listdir("/proc/self/task") if int(task) != threading.get_native_id()]
-    return all(tree.read(f"/proc/self/task/{task}/stat").rpartition(b") ")[2][:1] == b"S" for task in tasks)
-
-
-@pytest.mark.parametrize("others", ["run", "sleep"])
-def test_daemon_that_left_before_the_launch_was_over(others: str) -> None:
-    """A daemon with no more than its output from the root is a member, though it was born when others might have got the mark.
-
-    Where the other threads slept meanwhile it needs not even that.
-    """
-    guarded = Guarded()
-    # The guardian may just have been started, and with it a thread that hears of its end and first waits for its turn.
-    wait_for(any_of(others_rest).held_for("50ms"), LONG)
-    reading, writing = os.pipe()
-    with open(reading, encoding="ascii") as output:
-        guarded.pipes = [reading]
-        with guarded:
-            away = "2>&-" if others == "run" else ">&- 2>&-"
-            way = f"env -i setsid sh -c 'sleep 1000 {away} & echo $!'"
-            if others == "run":
-                with ThreadPoolExecutor(1) as other:
-                    other.submit(str)
-            root = subprocess.Popen(["sh", "-c", way], stdout=writing, start_new_session=True)
-            daemon = int(output.readline())
-            wait_for(lambda: not is_living(root.pid), LONG)
-        with ended_afterwards([daemon]):
-            os.close(writing)
-            guarded.started(root.pid)
-            assert tree.mark_of(daemon) == guarded.root.mark
-            assert daemon in tree.kill_members(guarded.root)
-    guarded.gone()
-    root.wait()
-
-
-def test_stranger_of_a_launch_that_failed() -> None:
-    """Where a program cannot be started, who got its mark loses it as well."""
-    guarded = Guarded()
-    with ThreadPoolExecutor(1) as other, pytest.raises(FileNotFoundError), guarded:
-        stranger, survivor = other.submit(started_with_output, STRANGERS["a daemon"]).result()
-        subprocess.Popen(["/nowhere"])
-    with ended_afterwards([survivor]):
-        assert tree.mark_of(survivor) == 0
-    guarded.gone()
-    stranger.wait()
-
-
-FORKING_THREADS = """
-import _thread, json, os, resource, subprocess, sys, threading
-sys.path[:0] = {path!r}
-from waitkit import managed_process
-from waitkit.processes import tree
-
-ends, daemons = [], []
-
-def by_subprocess():
-    ends.append(subprocess.run(["sh", "-c", "for i in 1 2 3; do /bin/true || exit 1; done"]).returncode)
-
-def by_system():
-    ends.append(os.system("/bin/true && /bin/true"))
-
-def by_spawn():
-    pid = os.posix_spawn("/bin/true", ["true"], os.environ)
-    ends.append(os.waitpid(pid, 0)[1])
-
-def by_fork():
-    pid = os.fork()
-    if pid == 0:
-        os._exit(tree.mark_of(0) != 0)
-    ends.append(os.waitpid(pid, 0)[1])
-
-def by_double_fork():
-    if len(daemons) < 20:
-        run = subprocess.run(["sh", "-c", "sleep 1000 >&- 2>&- & echo $!"], stdout=subprocess.PIPE)
-        daemons.append(int(run.stdout))
-    ends.append(os.system("setsid sh -c '/bin/true & '"))
-
-def again_and_again(function, ended):
-    while not over:
-        function()
-    ended.release()
-
-over = False
-all_ended = []
-for function in (by_subprocess, by_system, by_spawn, by_fork, by_double_fork):
-    all_ended.append(_thread.allocate_lock())
-    all_ended[-1].acquire()
-    _thread.start_new_thread(again_and_again, (function, all_ended[-1]))
-for _ in range(5):
-    with managed_process(["sleep", "1000"], stop_timeout=0):
-        pass
-over = True
-for ended in all_ended:
-    ended.acquire()
-marks = [tree.mark_of(pid) for pid in daemons]
-alive = [facts is not None and facts.living for facts in map(tree.facts_of, daemons)]
-print(json.dumps([len(ends), sorted(set(ends)), sorted(set(marks)), sorted(set(alive)), daemons]))
-"""
-
-
-@pytest.mark.slow
-def test_threads_that_fork_during_launches() -> None:
-    """While programs are started and killed, what other threads fork in any way is never killed, and keeps no mark."""
-    script = FORKING_THREADS.format(path=sys.path)
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 0, run.stderr
-    count, ends, marks, alive, daemons = json.loads(run.stdout)
-    with ended_afterwards(daemons):
-        assert count > 20
-        assert (ends, marks, alive, run.stderr) == ([0], [0], [True], "")
 
 
 def test_number_that_was_given_to_another_process() -> None:

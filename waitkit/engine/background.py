@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
 from typing import Final
 
+from waitkit.engine.forks import on_fork_in_child
 from waitkit.ground.durations import SECOND
 
-__all__ = ["LINGER", "REAL", "CannotStart", "run_shown", "start_thread"]
+__all__ = ["LINGER", "REAL", "CannotStart", "others_may_fork", "run_shown", "start_thread"]
 
 #: How long an idle thread stays for the next piece of work. A process that is done waiting has no thread of ours,
 #: so a later fork finds none.
@@ -24,16 +26,28 @@ class CannotStart(RuntimeError):
 REAL: Final = "_waitkit_real"
 
 
+#: Threads of ours that run, and start no process, by the numbers that the system has given them.
+_fork_nothing: Final[set[int]] = set()
+on_fork_in_child(_fork_nothing.clear)
+
+
 class _Start:
     """What a thread runs: taken once, by the thread that begins it or by who calls it off."""
 
-    def __init__(self, run: Callable[[], None]) -> None:
+    def __init__(self, run: Callable[[], None], *, forks_nothing: bool) -> None:
         self.run = run
+        self._forks_nothing = forks_nothing
         self._left = [True]
 
     def __call__(self) -> None:
         if self._take():
-            self.run()
+            number = threading.get_native_id()
+            try:
+                if self._forks_nothing:
+                    _fork_nothing.add(number)
+                self.run()
+            finally:
+                _fork_nothing.discard(number)
 
     def call_off(self) -> bool:
         """False where it has begun."""
@@ -48,7 +62,12 @@ class _Start:
 
 
 def start_thread(
-    name: str, run: Callable[[], None], *, otherwise: Callable[[], None] | None = None, real: bool = False
+    name: str,
+    run: Callable[[], None],
+    *,
+    otherwise: Callable[[], None] | None = None,
+    real: bool = False,
+    forks_nothing: bool = False,
 ) -> threading.Thread:
     """Start a daemon thread named ``waitkit-<name>``.
 
@@ -58,11 +77,12 @@ def start_thread(
         otherwise: called before an exception is raised, where *run* has not begun and never will. An interrupt may come when
             the thread is already there: then either *run* is begun, and this is not called, or the thread ends at once.
         real: marks it as one that virtual time does not concern.
+        forks_nothing: nothing that it runs starts a process, see :func:`others_may_fork`.
 
     Raises:
         CannotStart: the interpreter is going down (3.12 and later refuse new threads then) or the limit is reached.
     """
-    start = _Start(run)
+    start = _Start(run, forks_nothing=forks_nothing)
     thread = threading.Thread(target=start, name=f"waitkit-{name}", daemon=True)
     setattr(thread, REAL, real)
     try:
@@ -74,6 +94,14 @@ def start_thread(
             raise CannotStart(str(error)) from error
         raise
     return thread
+
+
+def others_may_fork() -> bool:
+    """Whether there is a thread beside this one that may start a process, whoever has begun it; for Linux."""
+    return any(int(task) not in _fork_nothing for task in os.listdir("/proc/self/task") if int(task) != _me())
+
+
+_me = threading.get_native_id
 
 
 def run_shown(task: Callable[[], None]) -> None:

@@ -107,7 +107,7 @@ class Descriptors:
             if not self._running:
                 self._running = True
                 try:
-                    start_thread("descriptors", self._run, otherwise=self._not_running, real=True)
+                    start_thread("descriptors", self._run, otherwise=self._not_running, real=True, forks_nothing=True)
                 except BaseException:
                     self._register(fd, others)
                     raise

@@ -89,7 +89,8 @@ class _Guardian:
         for line in lines[:_FIT_INTO_A_PIPE]:
             os.write(writer, line)
         try:
-            self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
+            with lending.while_nothing_is_lent():
+                self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsid=True)
         except NotImplementedError:  # a C library that cannot give it a session of its own
             os.close(writer)
             return

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 
+from waitkit.engine.background import others_may_fork
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.processes import tree
+from waitkit.processes.forkers import Forkers
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["Loan", "mark", "mark_guardian", "new_mark"]
+__all__ = ["Loan", "mark", "mark_guardian", "new_mark", "while_nothing_is_lent"]
+
+#: So many rounds in a row find no stranger, and somebody gone: on a busy machine that goes on for ever.
+_MOST_GONE = 20
 
 
 def new_mark() -> int:
@@ -63,6 +68,11 @@ class _Ours:
 _ours = _Ours()
 
 
+def while_nothing_is_lent() -> AbstractContextManager[bool]:
+    """What is forked in this block is not meant for a tree, and gets no mark."""
+    return _ours.lock
+
+
 @on_fork_in_child
 def _put_back() -> None:
     """A fork of ours that runs Python is nobody's root; the one that is to be marks itself."""
@@ -80,52 +90,56 @@ class Loan:
     def __init__(self, number: int) -> None:
         self._number = number
         self._before: int | None = None
+        #: nobody can have got it, as no other thread can have forked, or come to be
+        self._nobody_else = False
         self._born = (0, 0)
         self._switches = 0
 
     def begin(self) -> None:
         _ours.lock.__enter__()
-        first = tree.last_pid()
-        self._switches = _switches_of_others()
+        self._nobody_else = not hasattr(resource, "prlimit") or not others_may_fork()
+        if not self._nobody_else:
+            first = tree.last_pid()
+            self._born = (first, first)
+            self._switches = _switches_of_others()
         self._before = _ours.before = mark(0, self._number)
-        self._born = (first, first)
 
     def end(self) -> None:
         _ours.put_back()
-        self._born = (self._born[0], tree.last_pid())
+        if not self._nobody_else:
+            self._born = (self._born[0], tree.last_pid())
         _ours.lock.release()
 
     def take_back_from_strangers(self, root: tree.Root, pipes: Iterable[int]) -> None:
         """Take the mark off whom it was not meant for; to be called before anybody may have reaped the root.
 
         Who got the mark in that time counts as a stranger, unless something else makes him a member too; *pipes* are descriptors
-        of those that the root alone was given. Each round takes the mark off those that it finds. What they forked before has
-        been born by then, and is looked at in the next one; what they fork afterwards has no mark. Who was there and is gone
-        may have forked as well.
+        of those that the root alone was given. Each round takes the mark off those that it finds. What they forked before, or
+        were about to fork, has been born by the next one, and is looked at in it; what they fork afterwards has no mark. Who was
+        there and is gone may have forked as well.
         """
         (first, last), self._born = self._born, (0, 0)
-        if self._before is None:
+        if self._before is None or self._nobody_else:
             return
-        pids = _born_between(first, last)
-        if pids == [root.pid] or self._others_slept():
-            return
-        some_are_gone = any(pid != root.pid and not tree.exists(pid) for pid in pids)
-        while pids:
+        forkers = Forkers()
+        forkers.add(os.getpid())
+        if not forkers and _switches_of_others() == self._switches:
+            return  # no other thread has run since: who sleeps now has not fallen asleep meanwhile either
+        all_born = False
+        some_gone = 0
+        while True:
+            pids = _born_between(first, last)
             found = _strangers(root, pids, pipes)
             for pid in found:
                 mark(pid, self._before)
-            if not found and not some_are_gone:
+                forkers.add(pid)
+            gone = any(pid != root.pid and not tree.exists(pid) for pid in pids)
+            if not found and all_born and not (gone and some_gone < _MOST_GONE):
                 return
-            some_are_gone = False
+            some_gone = 0 if found else some_gone + 1
+            all_born = not found
+            forkers.let_finish()
             first, last = last, tree.last_pid()
-            pids = _born_between(first, last)
-
-    def _others_slept(self) -> bool:
-        """Whether no other thread has run since the mark was lent: who sleeps now has then not fallen asleep meanwhile either."""
-        me = threading.get_native_id()
-        tasks = [int(task) for task in os.listdir("/proc/self/task")]
-        states = [tree.read(f"/proc/self/task/{task}/stat").rpartition(b") ")[2][:1] for task in tasks if task != me]
-        return all(state == b"S" for state in states) and _switches_of_others() == self._switches
 
 
 def _switches_of_others() -> int:
@@ -150,7 +164,7 @@ def _strangers(root: tree.Root, suspects: list[int], pipes: Iterable[int]) -> se
     facts = tree.facts_of(root.pid)
     known = tree.Root(root.mark, root.pid, -1 if facts is None else facts.start)
     writes = partial(_writes_to, frozenset(os.fstat(fd).st_ino for fd in pipes))
-    return carriers - tree.Search(known, writes).look(list(carriers))[0].keys()
+    return carriers - tree.Search(known, writes).look(list(carriers)).keys()
 
 
 def _writes_to(pipes: frozenset[int], pid: int) -> bool:

@@ -43,6 +43,9 @@ _LAST_MARK = FIRST_MARK + (1 << 48)
 GUARDS = 1 << 50
 _MOST_PASSES = 1_000
 _LONGEST_EXEC = 50  # looks
+#: So many looks in a row find nobody new, and somebody gone: on a busy machine that goes on for ever.
+_MOST_IN_DOUBT = 20
+_GONE = -1
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
@@ -157,7 +160,7 @@ def members(root: Root, candidates: list[int] | None = None) -> dict[int, Facts]
         root: where it begins.
         candidates: who else may be a member, where that is known; otherwise all processes are looked at.
     """
-    return {pid: facts for pid, facts in Search(root).look(candidates)[0].items() if facts.living}
+    return {pid: facts for pid, facts in Search(root).look(candidates).items() if facts.living}
 
 
 class Search:
@@ -167,23 +170,22 @@ class Search:
         self._root = root
         self._proof = proof
         self._name = f"{MARK}{root.mark}=".encode()
-        #: who has an environment, and not the name in it: he is not asked again, as he will not come to be a member
-        self._unnamed: set[int] = set()
+        #: who was seen not to be a member by himself: he is not asked again, as he will not come to be one, and may go
+        self._strangers: set[int] = set()
         #: how often somebody was found in the middle of an exec, where his environment is not there yet
         self._execs: dict[int, int] = {}
-        #: whether the last look has found such a one
+        #: whether in the last look somebody was gone before he was asked: he may have forked a member first
+        self.missed = False
+        #: and whether somebody was in the middle of an exec
         self.amid_exec = False
 
-    def look(self, candidates: list[int] | None) -> tuple[dict[int, Facts], bool]:
-        """The members, those that have ended and were not reaped among them, and whether that is certain.
-
-        It is not where somebody who was on the list was gone when we came to him: he may have forked a member first, who
-        got his number after the list was made; nor where somebody was in the middle of an exec.
-        """
+    def look(self, candidates: list[int] | None) -> dict[int, Facts]:
+        """The members, those that have ended and were not reaped among them."""
         root = self._root
-        self.amid_exec = False
+        self.missed = self.amid_exec = False
         if candidates is None:
-            pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+            # The youngest first: of them most are about to go.
+            pids = sorted((int(name) for name in os.listdir("/proc") if name.isdecimal()), reverse=True)
         else:
             pids = [root.pid, *candidates] if root.pid else candidates
         marks = {pid: mark_of(pid) if self._proof is None else 0 for pid in pids}
@@ -193,21 +195,21 @@ class Search:
         if candidates is not None:
             found = {pid for pid in found if pid == root.pid or is_process(pid)}
         known = {pid: facts for pid in found if (facts := facts_of(pid)) is not None}
-        certain = not self.amid_exec and len(known) == len(found) and all(pid in found or exists(pid) for pid in pids)
+        if len(known) != len(found):
+            self.missed = True
         # A descendant is never older than its root.
-        return {pid: facts for pid, facts in known.items() if facts.start >= root.start}, certain
+        return {pid: facts for pid, facts in known.items() if facts.start >= root.start}
 
     def _found_by_themselves(self, marks: dict[int, int], sessions: dict[int, int]) -> set[int]:
         root = self._root
-        is_there = sessions.get(root.pid, -1) != -1
+        is_there = sessions.get(root.pid, _GONE) != _GONE
         is_root = is_there and self.is_root(marks[root.pid])
         # Nobody joins a session, and its number is given to nobody else while it has a process: its leader may be gone.
         session = root.pid if root.pid and (is_root or not is_there) else None
         found = {
             pid
             for pid, number in marks.items()
-            # Kernel threads are in session 0, and have no environment.
-            if number == root.mark or sessions[pid] == session or (sessions[pid] and self._is_named(pid))
+            if number == root.mark or sessions[pid] == session or self._is_named(pid, sessions[pid])
         }
         if self._proof is not None:
             found |= {pid for pid in marks if self._proof(pid)}
@@ -222,26 +224,34 @@ class Search:
             return facts is not None and facts.start == root.start
         return number == root.mark or self._is_named(root.pid)
 
-    def _is_named(self, pid: int) -> bool:
-        if pid in self._unnamed:
+    def _is_named(self, pid: int, session: int | None = None) -> bool:
+        if pid in self._strangers:
             return False
-        environment = read(f"/proc/{pid}/environ")
+        if session == _GONE:
+            self.missed = True
+            return False
+        # Kernel threads are in session 0, and have no environment.
+        environment = read(f"/proc/{pid}/environ") if session != 0 else b""
         if self._name in environment:
             return True
-        if environment:
-            self._unnamed.add(pid)
-        elif not read(f"/proc/{pid}/cmdline"):  # else it has none
-            facts = facts_of(pid)
-            if facts is not None and facts.living:
-                self._note_exec(pid)
+        if environment or session == 0 or read(f"/proc/{pid}/cmdline"):  # it may have none
+            self._strangers.add(pid)
+        else:
+            self._doubt(pid)
         return False
 
-    def _note_exec(self, pid: int) -> None:
-        self._execs[pid] = times = self._execs.get(pid, 0) + 1
-        if times < _LONGEST_EXEC:
-            self.amid_exec = True
-        else:  # it has neither, and that is that
-            self._unnamed.add(pid)
+    def _doubt(self, pid: int) -> None:
+        """Somebody has neither an environment nor arguments: he has ended, or is in the middle of an exec."""
+        facts = facts_of(pid)
+        if facts is None or not facts.living:
+            self.missed = True
+        else:
+            self._execs[pid] = times = self._execs.get(pid, 0) + 1
+            self.amid_exec |= times < _LONGEST_EXEC
+            if times < _LONGEST_EXEC:
+                return
+        if facts is not None:  # he forks no more; or he has neither, and that is that
+            self._strangers.add(pid)
 
 
 def _add_kin(found: set[int], marks: dict[int, int], sessions: dict[int, int], no_inner: set[int]) -> None:
@@ -271,7 +281,7 @@ def _session_of(pid: int) -> int:
     try:
         return os.getsid(pid)
     except OSError:  # gone; not ours to know
-        return -1
+        return _GONE
 
 
 def _kernel_lists_children() -> bool:
@@ -348,19 +358,26 @@ def kill_members(root: Root, who_else: Callable[[], list[int] | None] | None = N
     if candidates == [] and (facts is None or not facts.living):
         return killed  # it had ended, and nobody was started since it was
     search = Search(root)
+    in_doubt = 0
     for _ in range(_MOST_PASSES):
-        found, certain = search.look(candidates)
+        found = search.look(candidates)
         for pid, facts in found.items():
             if facts.living:
                 if not _is_guardian(pid):
                     _kill(pid, facts)
                 killed[pid] = facts
-        if candidates is not None:
-            certain = last_pid() == (candidates[-1] if candidates else root.pid) and not search.amid_exec
-            candidates = None
         # Who forks while we go through the list has a child that we have not seen, even if he has ended before we came to
         # him: go on until nobody is new, and nobody was gone.
-        if certain and all(barren.get(pid) == facts.start for pid, facts in found.items()):
+        if candidates is None:
+            certain = not search.missed and not search.amid_exec
+        else:
+            certain = last_pid() == (candidates[-1] if candidates else root.pid) and not search.amid_exec
+            candidates = None
+        if any(barren.get(pid) != facts.start for pid, facts in found.items()):
+            in_doubt = 0
+        elif certain or in_doubt == _MOST_IN_DOUBT:
             break
+        else:
+            in_doubt += 1
         barren.update((pid, facts.start) for pid, facts in found.items())
     return killed
