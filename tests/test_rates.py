@@ -14,6 +14,7 @@ from support import Running, until
 
 from waitkit import (
     CancelScope,
+    KeyedLimiters,
     Rate,
     RateLimiter,
     RateLimitExceeded,
@@ -344,6 +345,9 @@ def test_refused_calls_are_retried_as_told(virtual):
         (lambda: rate_limited("1/s", timeout=-1), "timeout=-1"),
         (lambda: rate_limited("1/s", key=5), "key=5"),
         (lambda: rate_limited("1/s", key=len, max_keys=0), "max_keys=0"),
+        (lambda: rate_limited("1/s", max_keys=5), "max_keys=5"),
+        (lambda: rate_limited(KeyedLimiters("1/s"), key=len, max_keys=5), "max_keys=5"),
+        (lambda: RateLimiter("1/s", name=5), "name=5"),
         (lambda: rate_limited(RateLimiter("1/s"), burst=2), "its own burst"),
         (lambda: rate_limited(RateLimiter("1/s"), "1/s"), "not both"),
         (lambda: rate_limited("1/s")(x for x in ()), "decorates a callable"),

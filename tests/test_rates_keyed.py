@@ -103,3 +103,21 @@ def test_bad_input(make, message):
     """What cannot be is refused when it is written."""
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+def test_key_that_cannot_be_hashed():
+    """The error names it; that of a key which cannot be compared comes through as it is."""
+
+    class Incomparable:
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            raise TypeError("my own")
+
+    limiters = KeyedLimiters("1/h")
+    with pytest.raises(TypeError, match=r"key=\['a'\] cannot be hashed: give a number, a text, or a tuple"):
+        limiters.of(["a"])
+    limiters.of(Incomparable())
+    with pytest.raises(TypeError, match="my own"):
+        limiters.of(Incomparable())

@@ -251,6 +251,38 @@ def test_ready_that_holds_already_shortens_nothing(virtual):
 
 
 @pytest.mark.parametrize("form", ["plain", "coroutine"])
+@pytest.mark.parametrize("late", [False, True])
+def test_ready_that_raises_shortens_nothing(virtual, caplog, form, late):
+    """What is wrong with the condition is logged; the call ends with its own error, and is given up on as any other."""
+    looks, times, given_up = [], [], []
+
+    def ready() -> bool:
+        looks.append(1)
+        if late and len(looks) == 1:
+            return False
+        raise ZeroDivisionError("the look")
+
+    def fails() -> None:
+        looks.clear()
+        times.append(now())
+        raise OSError("the call")
+
+    async def coroutine() -> None:
+        fails()
+
+    options = {"on": OSError, "attempts": 3, "base": "1s", "factor": 1, "jitter": "none", "on_give_up": given_up.append}
+    with pytest.raises(OSError, match="the call"), caplog.at_level("WARNING", "waitkit.retry"):
+        if form == "plain":
+            retry_backoff(ready=ready, **options)(fails)()
+        else:
+            asyncio.run(retry_backoff(ready=ready, **options)(coroutine)())
+    assert [after - before for before, after in zip(times, times[1:], strict=False)] == [10**9] * 2
+    assert [record.attempt for record in given_up] == [3]
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
+    assert "fails: ready= raised" in caplog.text or "coroutine: ready= raised" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["plain", "coroutine"])
 @pytest.mark.parametrize("ready", [False, True])
 def test_a_cancelled_scope_ends_the_delay_and_no_attempt_follows(form, ready):
     """Cancelling ends a delay of an hour at once; no further attempt runs."""
@@ -508,7 +540,9 @@ async def _async_generator():
         (lambda: retry_backoff(on=OSError, factor=0.5), "factor=0.5"),
         (lambda: retry_backoff(on=OSError, factor=float("nan")), "factor=nan"),
         (lambda: retry_backoff(on=OSError, jitter="some"), "jitter='some'"),
-        (lambda: retry_backoff(on=OSError, ready=5), "5"),
+        (lambda: retry_backoff(on=OSError, ready=5), "ready=5"),
+        (lambda: retry_backoff(on=OSError, tries=5), "on_result"),
+        (lambda: retries(delays="no").__enter__(), "delays='no'"),
         (lambda: retry_backoff(on=OSError, budget=5), "budget=5"),
         (lambda: retry_backoff(on=OSError, on_retry=5), "on_retry=5"),
         (lambda: retrying(on=5), "on=5"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from waitkit.ground.checks import check_bool, check_count
 from waitkit.retry.retrier import Override, override
 
 __all__ = ["retries"]
@@ -19,10 +20,11 @@ def retries(*, attempts: int | None = None, delays: bool = True) -> Iterator[Non
         delays: False takes all delays away.
 
     Raises:
-        ValueError: *attempts* is no whole number of 1 or more.
+        TypeError, ValueError: *attempts* is no whole number of 1 or more, or *delays* neither True nor False.
     """
-    if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
-        raise ValueError(f"attempts={attempts!r} is not a whole number of 1 or more")
+    if attempts is not None:
+        check_count(attempts, "attempts", "; None leaves it to each retry")
+    check_bool(delays, "delays")
     before = override(Override(attempts, delays))
     try:
         yield

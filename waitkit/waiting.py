@@ -209,7 +209,7 @@ def _wait(
     return Wait(
         as_condition(condition),
         DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout"),
-        unless=None if unless is None else as_condition(unless),
+        unless=None if unless is None else as_condition(unless, "unless"),
         ignore=_exceptions(ignore),
         message=message,
         caller=caller,

@@ -104,8 +104,8 @@ class AnyHeld(NamedTuple):
 AnyHeld.__module__ = "waitkit"
 
 
-def as_condition(thing: object) -> Condition[Any]:
-    """Make a condition of anything sensible.
+def as_condition(thing: object, name: str = "") -> Condition[Any]:
+    """Make a condition of anything sensible; *name* is that of the argument it was given as.
 
     Raises:
         TypeError: *thing* is nothing that can hold, or would always be true (a coroutine function, a generator, a class).
@@ -121,7 +121,8 @@ def as_condition(thing: object) -> Condition[Any]:
             hint = f"; for a number write readable({thing}), port_listening({thing}) or process_exited({thing})"
         elif type(thing).__module__.startswith("asyncio"):
             hint = "; what belongs to an event loop is awaited there"
-        raise TypeError(f"{thing!r} is not a condition: {ACCEPTED_FORMS}{hint}")
+        given = f"{name}={thing!r}" if name else repr(thing)
+        raise TypeError(f"{given} is not a condition: {ACCEPTED_FORMS}{hint}")
     condition: Condition[Any] = adaptor(thing)
     return condition
 

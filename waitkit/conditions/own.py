@@ -11,6 +11,7 @@ from waitkit.conditions.condition import Condition
 from waitkit.conditions.probes import refuse_always_true, refuse_kind
 from waitkit.conditions.sources import describe_callable, describe_value
 from waitkit.engine.signals import Signal, Wake
+from waitkit.ground.checks import check_text
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
@@ -56,9 +57,7 @@ class Event(Condition[bool]):
     """
 
     def __init__(self, name: str = "") -> None:
-        if not isinstance(name, str):
-            raise TypeError(f"name={name!r} is no text")
-        self._name = name
+        self._name = check_text(name, "name")
         self._changes = itertools.count(1)
         # All there is to know in one object, which a change replaces as a whole. No two are of one epoch: whoever finds the
         # epoch he knows can be sure that nothing was in between, however many threads set and clear.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
+from waitkit.ground.checks import check_bool
 from waitkit.ground.durations import Duration, Nanoseconds, format_duration, to_nanoseconds
 
 __all__ = [
@@ -177,8 +178,7 @@ def subscribe(
         raise TypeError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
     if not 1.01 <= progress_growth <= 1_000:
         raise ValueError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
-    if not isinstance(tries, bool):
-        raise TypeError(f"tries={tries!r} is neither True nor False")
+    check_bool(tries, "tries")
     first = to_nanoseconds(progress_after, "progress_after")
     subscriber = Subscriber(on_end, on_progress, max(first, 1_000_000), progress_growth, tries)
     global _subscribers

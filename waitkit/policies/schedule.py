@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 import attrs
 
+from waitkit.ground.checks import check_bool
 from waitkit.ground.durations import MILLISECOND, Duration, Nanoseconds, format_duration, to_nanoseconds
 from waitkit.policies.backoff import Backoff, Chance
 
@@ -146,8 +147,7 @@ def read_schedule(
         raise ValueError(f"missed={missed!r} is none of {', '.join(map(repr, get_args(Missed)))}")
     if missed != "skip" and timing == "fixed_delay":
         raise ValueError(f"missed={missed!r} needs timing='fixed_rate': with a fixed delay no tick is ever missed")
-    if not isinstance(stagger, bool):
-        raise TypeError(f"stagger={stagger!r} is neither True nor False")
+    check_bool(stagger, "stagger")
     spread = 0 if jitter is None else to_nanoseconds(jitter, "jitter")
     if timing == "fixed_rate" and spread >= every:
         raise ValueError(

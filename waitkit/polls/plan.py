@@ -10,6 +10,7 @@ import attrs
 
 from waitkit.conditions.condition import Condition, as_condition
 from waitkit.decorators.wrapping import refuse_unknown_options
+from waitkit.ground.checks import check_bool, check_count
 from waitkit.ground.durations import Duration, Nanoseconds, to_nanoseconds
 from waitkit.policies.backoff import Backoff
 from waitkit.policies.schedule import Missed, Schedule, Timing, read_schedule
@@ -87,15 +88,14 @@ def _read(
     own_thread: bool = False,
     stop_at_exit: Duration | None = None,
 ) -> Plan:
-    if max_runs is not None and (isinstance(max_runs, bool) or not isinstance(max_runs, int) or max_runs < 1):
-        raise ValueError(f"max_runs={max_runs!r} is not a whole number of 1 or more; None means no limit")
+    if max_runs is not None:
+        check_count(max_runs, "max_runs", "; None means no limit")
     for name, function in (("on_error", on_error), ("on_hang", on_hang)):
         if function is not None and not callable(function):
             raise TypeError(f"{name}={function!r} cannot be called")
     if on_hang is not None and hang_after is None:
         raise ValueError("on_hang is never called without hang_after: say how long a run may take")
-    if not isinstance(own_thread, bool):
-        raise TypeError(f"own_thread={own_thread!r} is neither True nor False")
+    check_bool(own_thread, "own_thread")
     return Plan(
         schedule=read_schedule(
             interval,
@@ -107,7 +107,7 @@ def _read(
             stagger=stagger,
         ),
         triggers=as_triggers(trigger),
-        until=None if until is None else as_condition(until),
+        until=None if until is None else as_condition(until, "until"),
         max_runs=max_runs,
         stop_on=None if stop_on is None else _read_stop_on(stop_on),
         on_error=on_error,

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from waitkit.conditions.condition import Condition
 from waitkit.ground.callables import kind_of
+from waitkit.ground.checks import check_count
 from waitkit.ground.durations import Duration, to_optional_nanoseconds
 from waitkit.ground.errors import WaitTimeout
 from waitkit.polls.conditions import Ended, HasRun, Stopped
@@ -78,9 +79,7 @@ class Poller:
         Raises:
             ValueError: *times* is no whole number of 1 or more.
         """
-        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
-            raise ValueError(f"times={times!r} is not a whole number of 1 or more")
-        return HasRun(self._machine, times)
+        return HasRun(self._machine, check_count(times, "times"))
 
     def start(self) -> Self:
         """Start it; the first run begins at once, unless ``first_delay`` or ``stagger`` says otherwise.

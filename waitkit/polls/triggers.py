@@ -28,7 +28,7 @@ def as_triggers(trigger: object) -> tuple[Condition[Any], ...]:
     if trigger is None:
         return ()
     several = trigger if isinstance(trigger, tuple | list) else (trigger,)
-    return tuple(as_condition(thing) for thing in several)
+    return tuple(as_condition(thing, "trigger") for thing in several)
 
 
 class Trigger:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from waitkit.conditions.condition import all_of, as_condition
 from waitkit.conditions.processes import ProcessExited
 from waitkit.engine.clock import now
+from waitkit.ground.checks import check_bool
 from waitkit.ground.durations import SECOND, Duration, format_duration, to_nanoseconds
 from waitkit.ground.errors import WaitFailed, WaitTimeout
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
@@ -82,8 +83,7 @@ def evict_port(
     """
     check_port(port)
     number = check_signal(stop_signal, "stop_signal")
-    if not isinstance(force, bool):
-        raise TypeError(f"force={force!r} is neither True nor False")
+    check_bool(force, "force")
     grace = scaled(5 * SECOND) if timeout is DEFAULT else to_nanoseconds(timeout, "timeout")
     try:
         block(Wait(port_free(port), 0, explained=False))

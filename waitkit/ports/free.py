@@ -11,6 +11,7 @@ from typing import Final
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
+from waitkit.ground.checks import check_bool
 from waitkit.ground.durations import Nanoseconds
 from waitkit.ports.addresses import check_host, check_port, is_literal, resolve
 from waitkit.ports.binding import bind_at, everywhere
@@ -196,6 +197,5 @@ def port_free(port: int, host: str | None = None, *, reuse_address: bool = True)
         TypeError, ValueError: *port* or *host* is none, or *reuse_address* no ``bool``.
         OSError: in the wait: this machine has no such address, or this user may not bind the port.
     """
-    if not isinstance(reuse_address, bool):
-        raise TypeError(f"reuse_address={reuse_address!r} is neither True nor False")
+    check_bool(reuse_address, "reuse_address")
     return _PortFree(check_port(port), None if host is None else check_host(host), reuse_address=reuse_address)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from waitkit.ground.callables import kind_of
+from waitkit.ground.checks import check_bool
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, scaled
 from waitkit.ground.signal_numbers import check_signal
@@ -100,8 +101,7 @@ def managed_process(
     grace = scaled(5 * SECOND) if stop_timeout is DEFAULT else to_nanoseconds(stop_timeout, "stop_timeout")
     number = check_signal(stop_signal, "stop_signal")
     surroundings = check_surroundings(env, cwd, user, group, ulimits)
-    if not isinstance(shell, bool):
-        raise TypeError(f"shell={shell!r} is neither True nor False")
+    check_bool(shell, "shell")
     if start_method not in ("spawn", "forkserver", "fork"):
         raise ValueError(f"start_method={start_method!r} is none: give 'spawn', 'forkserver' or 'fork'")
     of_callable = callable(target)

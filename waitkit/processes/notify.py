@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from waitkit.ground.checks import check_text
+
 __all__ = ["notify_ready", "notify_status", "notify_stopping"]
 
 
@@ -60,9 +62,7 @@ def notify_stopping(status: str = "", *, errno: int | None = None) -> bool:
 
 
 def _send(lines: list[str], status: str) -> bool:
-    if not isinstance(status, str):
-        raise TypeError(f"status={status!r} is no text")
-    if "\n" in status:
+    if "\n" in check_text(status, "status"):
         raise ValueError(f"status={status!r} has several lines: the protocol allows one")
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):  # not set; or a virtual machine's, which is its service manager's to answer

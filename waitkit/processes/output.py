@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from waitkit.engine.descriptors import DescriptorSubscription, watch_descriptor
 from waitkit.engine.owned import OwnedDescriptor
 from waitkit.engine.signals import Signal
+from waitkit.ground.checks import check_count
 
 __all__ = ["Output", "Search", "Sink", "Stream", "StreamName"]
 
@@ -249,12 +250,9 @@ class Output:
             lines: how many of each at most, 1 or more.
 
         Raises:
-            TypeError, ValueError: *lines* is no such number.
+            ValueError: *lines* is no such number.
         """
-        if isinstance(lines, bool) or not isinstance(lines, int):
-            raise TypeError(f"lines={lines!r} is not a whole number of 1 or more")
-        if lines < 1:
-            raise ValueError(f"lines={lines!r} is not a whole number of 1 or more")
+        check_count(lines, "lines")
         parts = []
         for stream in self._streams:
             last = stream.text().rstrip().splitlines()[-lines:]

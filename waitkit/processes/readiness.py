@@ -186,7 +186,7 @@ def check_ready(ready: object, *, of_callable: bool) -> ReadyWhen:
                 f"ready={describe_callable(ready)} is a {kind} function: give a plain one that returns a condition"
             )
         return ready
-    return as_condition(ready)
+    return as_condition(ready, "ready")
 
 
 def _takes_the_process(function: Any) -> bool:

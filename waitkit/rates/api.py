@@ -59,7 +59,7 @@ def rate_limited(
     tokens: int = 1,
     timeout: Duration | None = None,
     key: Callable[..., Hashable] | None = None,
-    max_keys: int = 10_000,
+    max_keys: int | None = None,
 ) -> Callable[[F], F]:
     """Keep the calls of a function to a rate: those that come too early wait for their turn.
 
@@ -78,7 +78,7 @@ def rate_limited(
         tokens: how many a call takes.
         timeout: how long a call may wait for its turn; ``None``: no limit but that of the scopes around.
         key: a function of the call's arguments (of a method, the instance is the first); each value has a limit of its own.
-        max_keys: as for :class:`KeyedLimiters`.
+        max_keys: as for :class:`KeyedLimiters`, for rates with a *key*; ``None``: as many as it keeps.
 
     Returns:
         The decorator. Its calls raise :class:`RateLimitExceeded` at once where their turn would not come in time.
@@ -114,19 +114,25 @@ def _limiter(
     rates: tuple[str | Rate | RateLimiter | KeyedLimiters, ...],
     burst: int | None,
     key: Callable[..., Hashable] | None,
-    max_keys: int,
+    max_keys: int | None,
 ) -> RateLimiter | KeyedLimiters:
     plain: list[str | Rate] = []
     for rate in rates:
         if isinstance(rate, str | Rate):
             plain.append(rate)
         elif isinstance(rate, RateLimiter | KeyedLimiters):
+            if max_keys is not None:
+                raise TypeError(
+                    f"max_keys={max_keys!r}: a limiter that is given is not made here; KeyedLimiters take max_keys="
+                )
             return _given(rate, rates, burst, key)
         else:
             raise TypeError(f'{rate!r} is neither a rate, such as "10/s", nor a limiter')
     if key is None:
+        if max_keys is not None:
+            raise TypeError(f"max_keys={max_keys!r}: without key= there is one limit for all calls")
         return RateLimiter(*plain, burst=burst)
-    return KeyedLimiters(*plain, burst=burst, max_keys=max_keys)
+    return KeyedLimiters(*plain, burst=burst, **({} if max_keys is None else {"max_keys": max_keys}))
 
 
 def _given(

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.ground.checks import check_count
 from waitkit.policies.gcra import Rate
 from waitkit.rates.limiter import RateLimiter
 
@@ -40,10 +41,8 @@ class KeyedLimiters:
     """
 
     def __init__(self, *rates: str | Rate, burst: int | None = None, max_keys: int = 10_000) -> None:
-        if isinstance(max_keys, bool) or not isinstance(max_keys, int) or max_keys < 1:
-            raise ValueError(f"max_keys={max_keys!r} is not a whole number of 1 or more")
         self._rates = RateLimiter(*rates, burst=burst).rates  # a bad rate is an error now, not at the first call
-        self._most = max_keys
+        self._most = check_count(max_keys, "max_keys")
         self._limiters: OrderedDict[Hashable, RateLimiter] = OrderedDict()  # the one asked for last is last
         self._lock = ForkSafeLock()  # guards _limiters; the limiters have locks of their own
 
@@ -54,9 +53,16 @@ class KeyedLimiters:
         )
 
     def of(self, key: Hashable) -> RateLimiter:
-        """The limiter of *key*, anything hashable."""
+        """The limiter of *key*.
+
+        Raises:
+            TypeError: *key* cannot be hashed.
+        """
         with self._lock:
-            limiter = self._limiters.get(key)
+            try:
+                limiter = self._limiters.get(key)
+            except TypeError as error:
+                raise _explained(error, key) from None
             if limiter is not None:
                 self._limiters.move_to_end(key)
                 return limiter
@@ -85,6 +91,14 @@ class KeyedLimiters:
     def __len__(self) -> int:
         """How many limiters are kept."""
         return len(self._limiters)
+
+
+def _explained(error: TypeError, key: Hashable) -> TypeError:
+    try:
+        hash(key)
+    except TypeError:
+        return TypeError(f"key={key!r} cannot be hashed: give a number, a text, or a tuple of such")
+    return error  # of its __eq__
 
 
 KeyedLimiters.__module__ = "waitkit"

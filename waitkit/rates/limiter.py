@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from waitkit.engine.clock import now
+from waitkit.ground.checks import check_count, check_text
 from waitkit.ground.durations import SECOND, Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.policies.gcra import Rate
 from waitkit.rates.reservation import Reservation, TurnCome
@@ -50,7 +51,7 @@ class RateLimiter:
         if store is not None and not isinstance(store, Store):
             raise TypeError(f"store={store!r} is no waitkit.rates.store.Store")
         read = _read_rates(rates, burst)
-        self._name = name or f"rate limiter ({'; '.join(str(rate) for rate in read)})"
+        self._name = check_text(name, "name") or f"rate limiter ({'; '.join(str(rate) for rate in read)})"
         self._store = InProcessStore() if store is None else store
         self._store.open(read)
         self._queue = TurnQueue(self._store, self._name)
@@ -219,8 +220,7 @@ def _with_store(rates: tuple[Rate, ...], name: str, store: Store) -> RateLimiter
 
 def check_tokens(tokens: Any) -> None:
     """Raise ``ValueError`` where *tokens* is no whole number of 1 or more."""
-    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
-        raise ValueError(f"tokens={tokens!r} is not a whole number of 1 or more")
+    check_count(tokens, "tokens")
 
 
 def _read_rates(rates: tuple[str | Rate, ...], burst: int | None) -> list[Rate]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
 from waitkit.conditions.condition import as_condition
 from waitkit.decorators.wrapping import refuse_unknown_options, wrap
 from waitkit.engine.clock import now
+from waitkit.ground.checks import check_bool, check_count
 from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.policies.backoff import Backoff, Jitter
 from waitkit.policies.retrying import RetryOn, RetryPolicy, read_on
@@ -43,12 +44,6 @@ class RetryOptions(TypedDict, total=False):
 _OPTIONS: Final = ("on", *RetryOptions.__annotations__)
 
 
-def _is_bool(value: object, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} is neither True nor False")
-    return value
-
-
 def _retrier(
     on: RetryOn,
     *,
@@ -66,10 +61,8 @@ def _retrier(
     on_retry: RetryHook | None = None,
     on_give_up: RetryHook | None = None,
 ) -> Retrier:
-    if attempts is not None and (isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1):
-        raise ValueError(
-            f"attempts={attempts!r} is not a whole number of 1 or more; None means no limit, with a timeout"
-        )
+    if attempts is not None:
+        check_count(attempts, "attempts", "; None means no limit, with a timeout")
     if attempts is None and timeout is None:
         raise ValueError("attempts=None and timeout=None would try for ever: give one of the two a limit")
     for name, function in (("on_result", on_result), ("on_retry", on_retry), ("on_give_up", on_give_up)):
@@ -90,12 +83,12 @@ def _retrier(
         backoff=backoff,
         longest_asked=longest,
         may_end_early=ready is not None,
-        nested=_is_bool(nested, "nested"),
+        nested=check_bool(nested, "nested"),
     )
     return Retrier(
         policy=policy,
         on_result=on_result,
-        ready=None if ready is None else as_condition(ready),
+        ready=None if ready is None else as_condition(ready, "ready"),
         budget=budget,
         on_retry=on_retry,
         on_give_up=on_give_up,
@@ -138,7 +131,7 @@ def retry_backoff(
             delay than it asked for may be refused again.
         ready: a condition that tells that the cause is gone; the delay then ends early (after a spread of at most *base*, so
             that all who wait for it do not come at once). One that holds right after the failure is not the cause, and
-            shortens nothing.
+            shortens nothing; neither does one that raises, which is logged.
         budget: a :class:`RetryBudget` shared with other functions; without tokens no retry is made.
         nested: retry also what an inner retry has given up on. ``False`` keeps nested retries from multiplying.
         on_retry: called with a :class:`RetryRecord` before each delay.
@@ -150,7 +143,7 @@ def retry_backoff(
     Raises:
         TypeError, ValueError: an option cannot be what it should be, or (when decorating) a generator function is decorated.
     """
-    refuse_unknown_options("retry_backoff", options, _OPTIONS)
+    refuse_unknown_options("retry_backoff", options, (*_OPTIONS, "on_result"))
     retrier = _retrier(on, on_result=on_result, **options)
 
     def decorate(function: F) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.ground.checks import check_count
 
 __all__ = ["RetryBudget"]
 
@@ -25,8 +26,7 @@ class RetryBudget:
 
     def __init__(self, tokens: int = 500, cost: int = 5) -> None:
         for name, value in (("tokens", tokens), ("cost", cost)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a whole number of 1 or more")
+            check_count(value, name)
         if cost > tokens:
             raise ValueError(f"cost={cost} exceeds tokens={tokens}: no retry could ever be made")
         self._capacity = tokens

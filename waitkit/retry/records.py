@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from waitkit.ground.durations import Nanoseconds, format_duration
 
@@ -123,6 +123,23 @@ def tell(hook: RetryHook | None, record: RetryRecord) -> None:
             hook(record)
         except Exception:
             logger.exception("a retry hook of %s raised", record.name)
+
+
+def tell_broken(function: Callable[..., Any] | None, error: Exception) -> None:
+    """Log that the condition which may end a delay has raised *error*."""
+    import logging
+
+    logging.getLogger("waitkit.retry").warning(
+        "%s: ready= raised, so the delay is served in full", name_of(function), exc_info=error
+    )
+
+
+def name_of(function: Callable[..., Any] | None) -> str:
+    """What a log calls it: never its ``repr``, which tells the arguments of a partial."""
+    if function is None:
+        return "block"
+    inner = getattr(function, "func", function)  # functools.partial
+    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
 
 
 def _nanoseconds(seconds: float) -> Nanoseconds:

@@ -18,7 +18,17 @@ from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.ground.errors import WaitTimeout, add_note
 from waitkit.policies.retrying import NOT_RETRIED, RetryPolicy, RetryState
 from waitkit.retry.budget import RetryBudget
-from waitkit.retry.records import Mark, RetryHook, RetryRecord, current, current_attempt_mark, is_logged, tell
+from waitkit.retry.records import (
+    Mark,
+    RetryHook,
+    RetryRecord,
+    current,
+    current_attempt_mark,
+    is_logged,
+    name_of,
+    tell,
+    tell_broken,
+)
 from waitkit.waits.drivers import Flow, drive, drive_in_loop
 from waitkit.waits.scopes import current_scopes
 from waitkit.waits.wait import Wait, checkpoint
@@ -198,7 +208,7 @@ class Retrier:
     def _serve(self, course: Course, due: Nanoseconds) -> Flow[bool]:
         """Wait until *due*. False when the deadline has come meanwhile, so that no attempt may follow."""
         if due > now():  # what a hook has taken is part of the delay
-            yield from self._delay(due)
+            yield from self._delay(course, due)
         # A delay is a wait like any other: scopes end it, and no attempt follows in one that has ended.
         checkpoint(_NO_DELAY)
         instant = now()
@@ -206,17 +216,26 @@ class Retrier:
             return True
         return self._give_up(course, "the deadline has come", instant)
 
-    def _delay(self, due: Nanoseconds) -> Flow[None]:
+    def _delay(self, course: Course, due: Nanoseconds) -> Flow[None]:
         if self.ready is not None:
             try:
-                yield Wait(self.ready, 0, explained=False)
-                # What holds right after the failure is not what the failure came from: the delay is served in full.
-            except WaitTimeout:
-                held = yield Wait(any_of(self.ready, _until(due)), None)
-                if held.position == 0:
+                if (yield from self._becomes_ready(self.ready, due)):
                     yield Wait(after(self._spread(due - now())), None)
-                return
-        yield Wait(_until(due), None)
+                    return
+            except Exception as error:  # noqa: BLE001 - the call is to end with its own, not with this one
+                tell_broken(course.function, error)
+        if due > now():
+            yield Wait(_until(due), None)
+
+    @staticmethod
+    def _becomes_ready(ready: Condition[Any], due: Nanoseconds) -> Flow[bool]:
+        """Whether the cause of a failure goes before *due*. What holds right after the failure is not what it came from."""
+        try:
+            yield Wait(ready, 0, explained=False)
+        except WaitTimeout:
+            held = yield Wait(any_of(ready, _until(due)), None)
+            return held.position == 0  # type: ignore[no-any-return]
+        return False
 
     def _spread(self, left: Nanoseconds) -> float:
         """All who waited for the same condition are released at once: a little chance keeps them from coming at once."""
@@ -238,7 +257,7 @@ class Retrier:
 
 def _record(course: Course, delay: float | None, why: str, instant: Nanoseconds) -> RetryRecord:
     elapsed = (instant - course.started) / SECOND
-    return RetryRecord(_name_of(course.function), course.failures, course.failure, course.value, delay, elapsed, why)
+    return RetryRecord(name_of(course.function), course.failures, course.failure, course.value, delay, elapsed, why)
 
 
 def not_awaited(decorator: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
@@ -252,14 +271,6 @@ def not_awaited(decorator: str, coroutine: CoroutineType[Any, Any, Any]) -> Type
 
 def _until(due: Nanoseconds) -> Condition[Any]:
     return after(max(0, due - now()) / SECOND)
-
-
-def _name_of(function: Callable[..., Any] | None) -> str:
-    """What a log calls it: never its ``repr``, which tells the arguments of a partial."""
-    if function is None:
-        return "block"
-    inner = getattr(function, "func", function)  # functools.partial
-    return getattr(inner, "__qualname__", None) or type(inner).__qualname__
 
 
 def _short(error: Exception) -> str:

@@ -13,6 +13,7 @@ from waitkit.engine import timers, workers
 from waitkit.engine.clock import current_clock, use_clock, watch_wakeups
 from waitkit.engine.timers import use_timers
 from waitkit.engine.workers import use_workers
+from waitkit.ground.checks import check_bool, check_count
 from waitkit.ground.durations import SECOND, Duration, format_duration, to_nanoseconds
 from waitkit.polls import ending
 from waitkit.virtual.clock import VirtualClock
@@ -72,8 +73,7 @@ class virtual_clock:  # noqa: N801 - used as a function is
         seed: int | None = None,
     ) -> None:
         for name, value in (("auto", auto), ("real_things", real_things)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name}={value!r} is neither True nor False")
+            check_bool(value, name)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
             raise TypeError(f"seed={seed!r} is neither a whole number nor None")
         self._grace = to_nanoseconds(grace, "grace")
@@ -124,8 +124,7 @@ class virtual_clock:  # noqa: N801 - used as a function is
             RuntimeError: we are not inside of the block, or an event loop runs in this thread.
             VirtualDeadlock: there are fewer, and none will come.
         """
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise ValueError(f"threads={threads!r} is not a whole number of 1 or more")
+        check_count(threads, "threads")
         clock = self._open()
         self._refuse_in_a_loop("block_until")
         clock.rest_until_parked(threads)

@@ -10,6 +10,7 @@ from typing import Self
 
 from waitkit.engine.clock import now
 from waitkit.engine.signals import Signal
+from waitkit.ground.checks import check_text
 from waitkit.ground.durations import (
     Duration,
     Nanoseconds,
@@ -102,8 +103,7 @@ class CancelScope:
         Raises:
             TypeError: *reason* is no text.
         """
-        if not isinstance(reason, str):
-            raise TypeError(f"reason={reason!r} is no text")
+        check_text(reason, "reason")
         if self._reason is None:
             self._reason = reason
             self._signal.notify()

@@ -1,0 +1,40 @@
+"""Checks of arguments that many functions share; the errors name the argument, its value and the accepted forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["check_bool", "check_count", "check_text"]
+
+
+def check_bool(value: object, name: str) -> bool:
+    """*value*, which is True or False: of anything else the truth is a guess (``"no"`` would be true).
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is neither True nor False")
+    return value
+
+
+def check_count(value: Any, name: str, hint: str = "") -> int:
+    """*value*, which is a whole number of 1 or more.
+
+    Raises:
+        ValueError: it is something else; *hint* is added.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} is not a whole number of 1 or more{hint}")
+    return value
+
+
+def check_text(value: object, name: str) -> str:
+    """*value*, which is text.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} is no text")
+    return value
