@@ -116,14 +116,14 @@ def test_a_loop_that_is_gone_hinders_nobody():
 
 
 def test_timers_of_tasks_are_dropped():
-    """Awaits that end long before their deadline leave no heap of dead timers behind."""
+    """Awaits that end long before their deadline leave no agenda of dead timers behind."""
 
     async def main():
         for _ in range(2_000):
             await wait_for_async(any_of(Event(), _second_look()), "1h")
 
     asyncio.run(main())
-    assert len(timers._timers._heap) < 200
+    assert len(timers.current._agenda) < 200
 
 
 def _second_look():

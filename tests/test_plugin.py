@@ -249,7 +249,8 @@ def test_it_is_quiet_when_not_used(pytester):
         def test_it():
             loaded = {name for name in sys.modules if name.startswith("waitkit")}
             assert loaded == {
-                "waitkit", "waitkit.pytest_plugin", "waitkit.ground", "waitkit.ground.records", "waitkit.ground.durations"
+                "waitkit", "waitkit.pytest_plugin", "waitkit.ground", "waitkit.ground.records", "waitkit.ground.durations",
+                "waitkit.ground.checks",
             }
             assert not {"psutil", "wrapt", "attr"} & set(sys.modules)
             assert "built-in" in repr(time.sleep)

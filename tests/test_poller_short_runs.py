@@ -153,7 +153,7 @@ def test_hooks_count() -> None:
     history = History()
     assert not history.was_short
     for with_hooks, short in ((20_000, True), (1_000_000, False), (20_000, True)):
-        history.begin(0)
+        history.begun = 0
         history.end(10_000, None)
         history.over(with_hooks)
         assert history.was_short is short

@@ -84,10 +84,10 @@ def test_cancelled_timers_do_not_fire(own):
 
 @given(st.randoms(use_true_random=True), st.integers(0, 100))
 def test_dead_entries_are_dropped(chance, share):
-    """However many timers are cancelled, at most about half of the heap is dead: memory follows what lives."""
+    """However many timers are cancelled, at most about half of the agenda is dead: memory follows what lives."""
     cancelled = [chance.randrange(100) < share for _ in range(450)]
     own = Timers()
-    own._watch = timers._Watch(Parker())  # no thread: only the heap is looked at
+    own._watch = timers._Watch(Parker())  # no thread: only the agenda is looked at
     living = 0
     for cancel in cancelled:
         timer = own.call_at(now() + 10**15, lambda: None)
@@ -95,14 +95,14 @@ def test_dead_entries_are_dropped(chance, share):
             timer.cancel()
         else:
             living += 1
-        assert len(own._heap) <= max(2 * living, living + 66)
+        assert len(own._agenda) <= max(2 * living, living + 66)
 
 
 def test_ten_thousand_cancelled_timers_leave_almost_nothing(own):
     """Timers of waits that ended in time, each far away, are not kept until they come up."""
     for _ in range(10_000):
         own.call_at(now() + 10**15, lambda: None).cancel()
-    assert len(own._heap) < 100
+    assert len(own._agenda) < 100
 
 
 def test_many_threads_at_once(own):
@@ -302,6 +302,17 @@ def test_the_deputy_ends_when_nothing_lasts_any_more(own, monkeypatch):
     wait_for(done, LIMIT)
     until(lambda: own._deputy is None)
     assert own._watch is not None
+
+
+def test_what_was_taken_with_one_that_lasts_does_not_wait_for_it(own, one_at_a_time):
+    """Of several that are due at once the first holds up the others only until the deputy comes, who goes on with them."""
+    (_, inside, stays), fired = one_at_a_time, []
+    due = now() + 2_000_000
+    own.call_at(due, stays, lasting=True)
+    for number in range(4):
+        own.call_at(due, lambda number=number: fired.append(number), lasting=number < 3)
+    until(lambda: sorted(fired) == [0, 1, 2, 3])
+    assert len(inside) == 1
 
 
 def test_no_deputy_to_be_had(own, monkeypatch):

@@ -56,7 +56,7 @@ def patched() -> list[object]:
     return [
         *(threading.Thread.start, threading.Thread.join, threading.Condition.wait, threading._time, queue.time),
         *(ThreadPoolExecutor.submit, _WorkItem.__init__, _WorkItem.run, cf._base.time, BaseEventLoop._run_once),
-        *(time.sleep, current_clock(), timers._timers, workers._workers),
+        *(time.sleep, current_clock(), timers.current, workers._workers),
     ]
 
 

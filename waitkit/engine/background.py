@@ -11,7 +11,7 @@ from typing import Final
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.ground.durations import SECOND
 
-__all__ = ["LINGER", "REAL", "CannotStart", "others_may_fork", "run_shown", "start_thread"]
+__all__ = ["LINGER", "REAL", "CannotStart", "others_may_fork", "run_shown", "show_error", "start_thread"]
 
 #: How long an idle thread stays for the next piece of work. A process that is done waiting has no thread of ours,
 #: so a later fork finds none.
@@ -109,6 +109,11 @@ def run_shown(task: Callable[[], None]) -> None:
     try:
         task()
     except BaseException:  # noqa: BLE001 - see above
-        kind, error, trace = sys.exc_info()
-        assert kind is not None
-        threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))
+        show_error()
+
+
+def show_error() -> None:
+    """Show the exception that is handled just now as that of a thread is."""
+    kind, error, trace = sys.exc_info()
+    assert kind is not None
+    threading.excepthook(threading.ExceptHookArgs((kind, error, trace, threading.current_thread())))

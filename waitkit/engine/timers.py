@@ -1,15 +1,15 @@
-"""Timers: callbacks at instants of the clock, from one heap, and one thread at a time that watches it."""
+"""Timers: callbacks at instants of the clock, from one agenda, and one thread at a time that watches it."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
+from collections import deque
 from functools import partial
 from typing import Final
 
 from waitkit.engine import forks
-from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
+from waitkit.engine.agenda import Agenda
+from waitkit.engine.background import LINGER, CannotStart, run_shown, show_error, start_thread
 from waitkit.engine.clock import SystemClock, current_clock
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
@@ -18,19 +18,24 @@ from waitkit.engine.signals import Wake
 from waitkit.engine.workers import run_in_worker
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 
-__all__ = ["Timer", "Timers", "call_at", "current_timers", "use_timers"]
+__all__ = ["Timer", "Timers", "call_at", "current", "current_timers", "use_timers"]
 
 #: So long a lasting callback may hold up the others; then somebody else goes on with them.
 PATIENCE: Final = 5 * MILLISECOND
 
+#: So long after the next callback is due the deputy looks whether it holds up others; more often would cost more than it is for.
+_REST_OF_DEPUTY: Final = 4 * PATIENCE
 #: So many threads may be out in callbacks that have held up the others; what may last is left to the workers then.
 MOST_OUT: Final = 4
 
+#: So many lasting callbacks that are due are taken from the agenda at once: others wait for all of them as for one.
+_MOST_READY: Final = 16
+
 
 class Timer:
-    """An entry of the heap. :meth:`cancel` marks it; it is dropped when it comes up, or when half of the heap is dead."""
+    """An entry of the agenda. :meth:`cancel` marks it; it is dropped when it comes up, or when half of the agenda is dead."""
 
-    __slots__ = ("_callback", "_owner", "due", "lasting", "latest")
+    __slots__ = ("_callback", "_owner", "due", "lasting", "latest", "live")
 
     def __init__(self, owner: Timers, due: Nanoseconds, latest: Nanoseconds, callback: Wake, lasting: bool) -> None:
         self._owner = owner
@@ -40,16 +45,14 @@ class Timer:
         #: whether the callback may take its time
         self.lasting = lasting
         self._callback: Wake | None = callback
-
-    @property
-    def live(self) -> bool:
-        """Neither fired nor cancelled."""
-        return self._callback is not None
+        #: not cancelled
+        self.live = True
 
     def cancel(self) -> None:
         """Do not call back. After the call back, or again, it does nothing."""
         if self._callback is not None:
             self._callback = None
+            self.live = False
             self._owner._note_cancelled()
 
     def fire(self) -> None:
@@ -60,7 +63,7 @@ class Timer:
 
 
 class _Watch:
-    """The office of the thread that watches the heap: it has it until it ends, or a deputy has taken over.
+    """The office of the thread that watches the agenda: it has it until it ends, or a deputy has taken over.
 
     Attributes:
         parker: where it rests.
@@ -75,7 +78,7 @@ class _Watch:
 
 
 class Timers:
-    """A heap of ``(latest, sequence)``: entries fire in the order of their time, and of their coming where times are equal.
+    """An agenda of timers: they fire in the order of their time, and of their coming where times are equal.
 
     Callbacks are called in the thread ``waitkit-timers``, which is started by the first entry and ends when it has been idle for
     a while. Most are short. One that may take its time (*lasting*: a run of a poller that was short the last time) is called
@@ -84,7 +87,7 @@ class Timers:
     callback finds that it has lost it, and ends. So nobody is woken for a callback that is short, and one that is not
     holds up the others for some milliseconds, once.
 
-    ``_lock`` guards the heap, the count of dead entries, ``_watch``, and what is known of the deputy. Callbacks are called
+    ``_lock`` guards the agenda, ``_watch``, and what is known of the deputy. Callbacks are called
     outside of it. In virtual time entries fire at their very instants, and what may last is left to the workers.
     """
 
@@ -92,10 +95,9 @@ class Timers:
         self._clock = current_clock()
         self._exact = not isinstance(self._clock, SystemClock)
         self._lock = ForkSafeLock()
-        self._heap: list[tuple[Nanoseconds, int, Timer]] = []
-        self._sequence = itertools.count()
-        self._dead = 0
+        self._agenda: Agenda[Timer] = Agenda()
         self._watch: _Watch | None = None
+        self._ready: deque[Timer] = deque()
         self._deputy: Parker | None = None
         self._deputy_due = self._last_lasting = self._out = 0
 
@@ -118,9 +120,9 @@ class Timers:
             if watch is None:
                 watch = self._watch = _Watch(Parker(clock=self._clock))
                 start_thread("timers", partial(self._run, watch), otherwise=self._nobody_watches)
-            heapq.heappush(self._heap, (latest, next(self._sequence), timer))
-            # A thread in a callback looks at the heap when it comes back.
-            wake = self._heap[0][2] is timer and watch.busy_since is None
+            self._agenda.add(timer)
+            # A thread in a callback looks at the agenda when it comes back.
+            wake = watch.busy_since is None and self._agenda.first() is timer
         if wake:
             watch.parker.unpark()
         return timer
@@ -130,11 +132,7 @@ class Timers:
 
     def _note_cancelled(self) -> None:
         with self._lock:
-            self._dead += 1
-            if self._dead > 64 and self._dead > len(self._heap) // 2:
-                self._heap = [entry for entry in self._heap if entry[2].live]
-                heapq.heapify(self._heap)
-                self._dead = 0
+            self._agenda.note_dead()
 
     # The watch.
 
@@ -142,13 +140,23 @@ class Timers:
         generation = forks.current
         idle_until: Nanoseconds | None = None
         while self._watch is watch and forks.current == generation:  # a callback that lasts may have forked
-            timer, until = self._next(watch)
+            timer: Timer | None
+            until: Nanoseconds | None
+            if self._ready:
+                timer, until = self._ready.popleft(), None
+            else:
+                watch.busy_since = None
+                timer, until = self._next(watch)
             if timer is not None:
                 if timer.lasting and watch.busy_since is None:
                     self._hand_over(timer)
-                else:
-                    run_shown(timer.fire)
-                watch.busy_since = None
+                else:  # as run_shown(timer.fire), but without these two, as thousands of pollers come this way
+                    callback, timer._callback = timer._callback, None
+                    try:
+                        if callback is not None:
+                            callback()
+                    except BaseException:  # noqa: BLE001 - it is shown
+                        show_error()
                 idle_until = None
             elif until is not None:
                 watch.parker.park(until)
@@ -164,50 +172,49 @@ class Timers:
                 self._out -= 1
 
     def _next(self, watch: _Watch) -> tuple[Timer | None, Nanoseconds | None]:
-        """The entry that is due, or when to look again; neither where the heap is empty."""
+        """The timer that is due, or when to look again; neither where there is none."""
         with self._lock:
-            heap = self._heap
-            while heap and not heap[0][2].live:
-                heapq.heappop(heap)
-                self._dead = max(0, self._dead - 1)
-            if not heap:
-                return None, None
-            first = heap[0][2]
             instant = self._clock.now()
-            if first.due <= instant:
-                heapq.heappop(heap)
-                if not first.lasting or not self._may_last(watch, instant):
-                    return first, None
-                called = self._deputy if self._deputy_due > instant + 2 * PATIENCE else None
-            else:
-                # Waiting for others is worth while only where there are some; the second is one of these two.
-                others = any(entry[2].due <= first.latest for entry in heap[1:3])
-                return None, first.latest if others else first.due
+            timer = self._agenda.take(instant)
+            if timer is None:
+                return None, self._when_to_look()
+            if not timer.lasting or self._exact or self._out >= MOST_OUT:
+                return timer, None
+            if self._deputy is None and not self._appoint_deputy(instant):
+                return timer, None
+            self._last_lasting = watch.busy_since = instant
+            while len(self._ready) < _MOST_READY and (another := self._agenda.take(instant)) is not None:
+                self._ready.append(another)
+            called = self._deputy if self._deputy_due > instant + 2 * _REST_OF_DEPUTY else None
         if called is not None:
             called.unpark()
-        return first, None
+        return timer, None
+
+    def _when_to_look(self) -> Nanoseconds | None:
+        first = self._agenda.first()
+        if first is None:
+            return None
+        # Waiting for others is worth while only where there are some.
+        others = any(timer.due <= first.latest for timer in self._agenda.some_after_first())
+        return first.latest if others else first.due
 
     def _ended(self, idle_until: Nanoseconds) -> bool:
         with self._lock:
-            if self._heap or self._clock.now() < idle_until:
+            if len(self._agenda) or self._clock.now() < idle_until:
                 return False
             self._watch = None
             return True
 
     # What lasts.
 
-    def _may_last(self, watch: _Watch, instant: Nanoseconds) -> bool:
-        """Note that *watch* begins a lasting callback, if it may: a deputy has to stand by. The lock is held."""
-        if self._exact or self._out >= MOST_OUT:
+    def _appoint_deputy(self, instant: Nanoseconds) -> bool:
+        """Have a deputy stand by. False where there is none to be had. The lock is held."""
+        self._deputy = Parker(clock=self._clock)
+        self._deputy_due = instant + PATIENCE
+        try:
+            start_thread("deputy", partial(self._stand_by, self._deputy), otherwise=self._no_deputy)
+        except CannotStart:
             return False
-        if self._deputy is None:
-            self._deputy = Parker(clock=self._clock)
-            self._deputy_due = instant + PATIENCE
-            try:
-                start_thread("deputy", partial(self._stand_by, self._deputy), otherwise=self._no_deputy)
-            except CannotStart:
-                return False
-        self._last_lasting = watch.busy_since = instant
         return True
 
     def _hand_over(self, timer: Timer) -> None:
@@ -245,30 +252,32 @@ class Timers:
         idle_until = self._last_lasting + LINGER
         if instant >= idle_until:
             return 0
-        return min(idle_until, max(instant, self._heap[0][0]) + PATIENCE) if self._heap else idle_until
+        first = self._agenda.first()
+        return idle_until if first is None else min(idle_until, max(instant, first.latest) + _REST_OF_DEPUTY)
 
 
-_timers = Timers()
+#: As :func:`current_timers`, for what is on the way of each run of a poller: read it as ``timers.current``.
+current = Timers()
 
 
 def call_at(due: Nanoseconds, callback: Wake, *, slack: Nanoseconds = 0, lasting: bool = False) -> Timer:
     """As :meth:`Timers.call_at`, on the timers of this process."""
-    return _timers.call_at(due, callback, slack=slack, lasting=lasting)
+    return current.call_at(due, callback, slack=slack, lasting=lasting)
 
 
 def current_timers() -> Timers:
     """The timers of this process, for who stays with them whatever is used later."""
-    return _timers
+    return current
 
 
 def use_timers(timers: Timers) -> Timers:
     """Make *timers* those of this process. Returns the ones used until now."""
-    global _timers
-    previous, _timers = _timers, timers
+    global current
+    previous, current = current, timers
     return previous
 
 
 @on_fork_in_child
 def _reset() -> None:
-    global _timers
-    _timers = Timers()
+    global current
+    current = Timers()

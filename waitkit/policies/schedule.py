@@ -94,7 +94,10 @@ class Schedule:
             delay = self._error_delay(failures, tick.backoff, chance)
             return self._tick(ended + delay, tick.origin, False, chance, delay)
         if self.timing == "fixed_delay":
-            return self._tick(ended + self.interval, tick.origin, False, chance)
+            at = ended + self.interval
+            if self.jitter:
+                return self._tick(at, tick.origin, False, chance)
+            return _new(Tick, (at, at, tick.origin, False, 0))
         if triggered and tick.on_grid:
             return tick  # a run in between takes nothing from the grid
         origin = tick.origin

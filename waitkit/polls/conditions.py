@@ -17,9 +17,10 @@ __all__ = ["Ended", "HasRun", "Observable", "Stopped"]
 class Observable(Protocol):
     """What these conditions ask of a poller."""
 
-    changed: Signal
     history: History
 
+    @property
+    def changed(self) -> Signal: ...
     @property
     def name(self) -> str: ...
     @property

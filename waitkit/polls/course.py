@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from waitkit.conditions.sources import describe_callable
+from waitkit.engine import clock
 from waitkit.engine.clock import now
 from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.polls.history import History
@@ -17,9 +18,10 @@ from waitkit.polls.runners import Run
 __all__ = ["Course", "Name"]
 
 
-#: A tick may be late by so much of the interval, as Linux allows it to ``poll(2)``, where others come then: one wake-up serves
-#: them all. At most 1 ms.
-_SLACK: Final = 1_000
+#: A tick may be late by so much of the interval, half a percent, where others come then: one wake-up serves them all, and of
+#: thousands of pollers the wake-ups are what costs most. (Linux allows ``poll(2)`` a tenth of a percent, macOS advises ten.)
+_SLACK: Final = 200
+_MOST_SLACK: Final = 5 * MILLISECOND
 
 
 class Name:
@@ -51,17 +53,15 @@ class Course:
         position: how many were started before, for ``stagger``.
     """
 
-    __slots__ = ("_history", "_most", "_name", "_plan", "_tick", "complete", "due", "slack")
+    __slots__ = ("_history", "_name", "_plan", "_schedule", "_tick", "due", "slack")
 
     def __init__(self, plan: Plan, history: History, name: Name, began: Nanoseconds, position: int) -> None:
         self._plan = plan
+        self._schedule = plan.schedule
         self._history = history
         self._name = name
-        self._most = plan.max_runs
-        #: whether all runs have been made that were asked for
-        self.complete = False
         #: by how much a run may come later than that
-        self.slack = min(plan.schedule.interval // _SLACK, MILLISECOND)
+        self.slack = min(plan.schedule.interval // _SLACK, _MOST_SLACK)
         self._tick = plan.schedule.first(began, random.random, position)
         #: when the next run begins, unless something else than the clock causes it before
         self.due = self._tick.due
@@ -70,20 +70,14 @@ class Course:
         """A run has ended because we have cancelled it: that is neither a success nor a failure."""
         self._history.cut_off(now())
 
-    def count(self) -> None:
-        """A run has ended, by itself or not, with all that comes after it."""
-        history = self._history
-        history.over(now())
-        self.complete = self._most is not None and history.runs >= self._most
-
     def end(self, run: Run, error: BaseException | None) -> bool:
         """A run has ended by itself. Returns whether its error ends the poller."""
-        ended, history = now(), self._history
+        ended, history = clock.current.now(), self._history
         recovered = history.end(ended, error)
-        self._tick = self._plan.schedule.after_run(
+        tick = self._schedule.after_run(
             self._tick, run.begun, ended, history.failures, random.random, triggered=run.triggered
         )
-        self.due = self._tick.due
+        self._tick, self.due = tick, tick.due
         if error is None:
             if recovered:
                 log_recovery(self._name(), recovered)

@@ -18,7 +18,7 @@ _SHORT: Final = MILLISECOND // 10
 class History:
     """Counts and the last run. Written by the poller's own steps, which follow one another; read by anybody."""
 
-    __slots__ = ("_begun", "_duration", "_error", "_failed_runs", "_whole", "failures", "runs")
+    __slots__ = ("_duration", "_error", "_failed_runs", "begun", "failures", "runs", "was_short")
 
     def __init__(self) -> None:
         #: how many runs have ended, with all that comes after them
@@ -26,19 +26,17 @@ class History:
         #: how many of the last runs in a row have failed
         self.failures = 0
         self._failed_runs = 0
-        self._begun: Nanoseconds | None = None
+        #: when the last run began
+        self.begun: Nanoseconds | None = None
+        #: whether it and the hooks that were called after it took next to no time, so that the next one most likely will
+        self.was_short = False
         self._duration: Nanoseconds | None = None
-        self._whole: Nanoseconds | None = None  # of the last run, with the hooks that were called after it
         self._error: BaseException | None = None
-
-    def begin(self, instant: Nanoseconds) -> None:
-        """A run begins."""
-        self._begun = instant
 
     def end(self, instant: Nanoseconds, error: BaseException | None) -> int:
         """It has ended by itself. Returns how many failures a success has brought to an end."""
-        assert self._begun is not None
-        self._duration = instant - self._begun
+        assert self.begun is not None
+        self._duration = instant - self.begun
         self._error = error
         before = self.failures
         if error is not None:
@@ -50,24 +48,19 @@ class History:
 
     def over(self, instant: Nanoseconds) -> None:
         """All that comes after a run has been done, too."""
-        assert self._begun is not None
+        assert self.begun is not None
         self.runs += 1
-        self._whole = instant - self._begun
+        self.was_short = instant - self.begun < _SHORT
 
     def cut_off(self, instant: Nanoseconds) -> None:
         """It was cancelled, so whether it would have failed nobody knows."""
-        assert self._begun is not None
-        self._duration = instant - self._begun
+        assert self.begun is not None
+        self._duration = instant - self.begun
 
     @property
     def duration_in_seconds(self) -> float:
         """Of the last run that has ended; 0.0 before."""
         return (self._duration or 0) / SECOND
-
-    @property
-    def was_short(self) -> bool:
-        """Whether the last run and its hooks took next to no time, so that the next one most likely will."""
-        return self._whole is not None and self._whole < _SHORT
 
     def status(self, name: str, state: PollerState, due: Nanoseconds | None) -> PollerStatus:
         """All of it, for users."""
@@ -77,7 +70,7 @@ class History:
             runs=self.runs,
             failures=self.failures,
             failed_runs=self._failed_runs,
-            last_started=None if self._begun is None else _in_utc(self._begun),
+            last_started=None if self.begun is None else _in_utc(self.begun),
             last_duration=None if self._duration is None else self._duration / SECOND,
             last_error=self._error,
             next_due=None if due is None else _in_utc(due),

@@ -57,10 +57,6 @@ class Looks:
             self._words.append(("until", until))
         self._broken = [0] * len(self._words)  # how many looks in a row have raised, for each
 
-    def __len__(self) -> int:
-        """How many conditions there are."""
-        return len(self._words)
-
     @property
     def may_block(self) -> bool:
         """Whether one of them may take its time."""
@@ -104,8 +100,6 @@ class Looks:
 
     def close(self) -> None:
         """Unsubscribe from all of them, though one of them fails to."""
-        if not self._words:
-            return
         with ExitStack() as stack:
             for trigger in self._triggers:
                 stack.callback(trigger.close)

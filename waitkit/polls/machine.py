@@ -8,11 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from waitkit.engine import forks
+from waitkit.engine import clock, forks, timers
 from waitkit.engine.background import CannotStart
 from waitkit.engine.clock import now
+from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.signals import Signal
-from waitkit.engine.timers import Timer, call_at
+from waitkit.engine.timers import Timer
 from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.polls import ending
 from waitkit.polls.course import Course, Name
@@ -26,6 +27,8 @@ from waitkit.polls.runners import InLoop, InWorkers, Run, Runner
 __all__ = ["PollMachine"]
 
 _positions: Final = itertools.count()
+#: One for all pollers. It is held for less than it takes to find that out; and of ten thousand locks none would be in a cache.
+_lock: Final = ForkSafeLock()
 
 
 class PollMachine:
@@ -34,8 +37,7 @@ class PollMachine:
     Whoever has news (a timer, a trigger, a stop) calls :meth:`wake`, which has one step made at a time: ``_busy`` is set from
     then until it rests again, and news that come meanwhile set ``_again``, so that it looks once more before it rests. So
     nothing is lost, and no lock is held while anything is looked at or run: ``_lock`` guards ``_generation``, ``_busy``,
-    ``_queued``, ``_stepper`` (which thread makes a step), ``_again``, ``_stopping``, ``_ended``, ``_run`` and ``_timer``, for a
-    few statements each time.
+    ``_queued``, ``_stepper`` (which thread makes a step), ``_again``, ``_ended`` and ``_timer``, for a few statements each time.
 
     A step that was asked for is ``_queued`` until a thread begins it. Who stops the poller meanwhile takes it away, and puts away
     what there is himself: it may be long before a worker is free, and nothing of this poller runs.
@@ -43,20 +45,21 @@ class PollMachine:
     What hooks and conditions raise, if it is no :class:`Exception`, ends the poller as an exit out of a run does.
     """
 
+    #: set by :meth:`start`, before anything asks for them
+    _course: Course
+    _runner: Runner
+
     __slots__ = (
-        *("_again", "_asked", "_busy", "_course", "_ended", "_generation", "_lock", "_looks"),
+        *("_again", "_asked", "_busy", "_course", "_ended", "_generation", "_hang_after", "_looks", "_most"),
         *("_name", "_plan", "_queued", "_run", "_runner", "_stepper", "_stopping", "_telling", "_timer", "_wanted"),
-        *("changed", "fatal", "history"),
+        *("_changed", "fatal", "history"),
     )
 
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
         self._name = Name(function)
         self._plan = plan
-        # In a forked child it is never taken, unless the poller is started there: one of the parent does nothing.
-        self._lock = threading.RLock()
-        self._course: Course | None = None
+        self._most, self._hang_after = plan.max_runs, plan.hang_after
         self._looks: Looks | None = None
-        self._runner: Runner | None = None
         self._generation = -1
         self._busy = self._queued = self._again = self._stopping = self._ended = self._asked = self._wanted = False
         self._timer: Timer | None = None
@@ -67,8 +70,15 @@ class PollMachine:
         self.history = History()
         #: what ended it, where an error did
         self.fatal: BaseException | None = None
-        #: notified after each run, and at the end
-        self.changed = Signal()
+        self._changed: Signal | None = None
+
+    @property
+    def changed(self) -> Signal:
+        """Notified after each run, and at the end. Made when first asked for: of most of ten thousand it never is."""
+        with _lock:
+            if self._changed is None:
+                self._changed = Signal()
+            return self._changed
 
     @property
     def name(self) -> str:
@@ -94,8 +104,8 @@ class PollMachine:
 
     def status(self) -> PollerStatus:
         """All that is known of it now."""
-        state, course = self.state, self._course
-        return self.history.status(self.name, state, None if course is None or state != "waiting" else course.due)
+        state = self.state
+        return self.history.status(self.name, state, self._course.due if state == "waiting" else None)
 
     def what_it_does(self) -> str:
         """What it is doing, for the errors of those who wait for it."""
@@ -111,20 +121,24 @@ class PollMachine:
         plan = self._plan
         position = next(_positions) if plan.schedule.stagger else 0
         course = Course(plan, self.history, self._name, now(), position)
-        looks = Looks(plan.until, plan.triggers, course.tell_broken_condition)
+        looks = None
+        if plan.until is not None or plan.triggers:
+            looks = Looks(plan.until, plan.triggers, course.tell_broken_condition)
+        may_block = looks is not None and looks.may_block
         runner: Runner = (
-            InLoop(call, looks_may_block=looks.may_block)
+            InLoop(call, looks_may_block=may_block)
             if in_loop
-            else InWorkers(call, own_thread=plan.own_thread, looks_may_block=looks.may_block)
+            else InWorkers(call, own_thread=plan.own_thread, looks_may_block=may_block)
         )
-        with self._lock:
+        with _lock:
             self._refuse_another_start()  # of two threads that have come here one goes on
             self._generation = forks.current
             self._busy = True
             self._course, self._looks, self._runner = course, looks, runner
         try:
             ending.add(self, plan.stop_at_exit)
-            looks.arm(self.wake)
+            if looks is not None:
+                looks.arm(self.wake)
             self._step_soon()
         except BaseException:  # a trigger that raised; Ctrl-C
             self._stopping = True
@@ -143,7 +157,7 @@ class PollMachine:
 
     def wake(self) -> None:
         """There is news: look."""
-        with self._lock:
+        with _lock:
             if self._busy or self._ended:
                 self._again = True
                 return
@@ -158,7 +172,7 @@ class PollMachine:
     def _tick(self) -> None:
         """The time has come: look, here."""
         here = threading.get_ident()
-        with self._lock:
+        with _lock:
             if self._busy or self._ended:
                 self._again = True
                 return
@@ -170,7 +184,6 @@ class PollMachine:
         self._make_step(here)
 
     def _step_soon(self) -> None:
-        assert self._runner is not None
         self._queued = True
         if not self._runner.soon(self._step):
             self._finish()
@@ -178,7 +191,7 @@ class PollMachine:
     def _step(self) -> None:
         """Make the step that was asked for. Only one of these is in progress at a time."""
         here = threading.get_ident()
-        with self._lock:
+        with _lock:
             if not self._queued:
                 return  # it was taken away
             self._queued = False
@@ -198,7 +211,7 @@ class PollMachine:
                 self._leave_step(here)
 
     def _leave_step(self, here: int) -> None:
-        with self._lock:
+        with _lock:
             if self._stepper == here:  # else the next step has begun already
                 self._stepper = None
 
@@ -207,7 +220,7 @@ class PollMachine:
         has_run = False
         while not self._ended and self._generation == forks.current:  # a run may have forked
             self._again = False  # news that come from here on are seen below, or make us look again
-            instant = now()
+            instant = clock.current.now()
             due = self._due(instant)
             if due is None:
                 self._finish()
@@ -224,11 +237,11 @@ class PollMachine:
 
     def _due(self, instant: Nanoseconds) -> Nanoseconds | None:
         """When there is something to do; ``None``: never again."""
-        assert self._course is not None and self._looks is not None
-        if self._stopping or self._course.complete:
+        most = self._most
+        if self._stopping or (most is not None and self.history.runs >= most):
             return None
         again: Nanoseconds | None = None
-        if self._looks:
+        if self._looks is not None:
             answer = self._looks.look(instant, after_failure=self.history.failures > 0)
             if answer.over:
                 return None
@@ -243,17 +256,17 @@ class PollMachine:
     def _rest(self, due: Nanoseconds) -> bool:
         """Rest until *due* or the next news. False where news came already."""
         course = self._course
-        assert course is not None and self._runner is not None
         try:
             if due == course.due:
                 lasting = self._runner.steps_may_be_lent and self.history.was_short
-                timer = call_at(due, self._tick if lasting else self.wake, slack=course.slack, lasting=lasting)
+                callback = self._tick if lasting else self.wake
+                timer = timers.current.call_at(due, callback, slack=course.slack, lasting=lasting)
             else:
-                timer = call_at(due, self.wake)
+                timer = timers.current.call_at(due, self.wake)
         except CannotStart:  # the interpreter is going down
             self._finish()
             return True
-        with self._lock:
+        with _lock:
             if not self._again:
                 self._timer = timer
                 self._busy = False
@@ -264,48 +277,42 @@ class PollMachine:
 
     def _run_once(self, instant: Nanoseconds) -> bool:
         """Run. False where the run goes on elsewhere; then another step follows it."""
-        assert self._course is not None and self._runner is not None
-        run = Run(instant, triggered=instant < self._course.due)
-        with self._lock:
-            if self._stopping:
-                return True
-            self._run = run
+        # Without the lock: who stops us sets one first and then looks at the other, as we do, so that one of the two sees both.
+        self._run = run = Run(instant, instant < self._course.due)
+        if self._stopping:
+            self._run = None
+            return True
         self._wanted = False
-        self.history.begin(instant)
-        if self._plan.hang_after is not None:
-            run.watchdog = call_while_it_hangs(instant + self._plan.hang_after, partial(self._tell_hang, run))
+        self.history.begun = instant
+        if self._hang_after is not None:
+            run.watchdog = call_while_it_hangs(instant + self._hang_after, partial(self._tell_hang, run))
         if not self._runner.execute(run, self._run_ended):
             self._run = None
             self._finish()
         return self._runner.at_once
 
     def _run_ended(self, run: Run, error: BaseException | None) -> None:
-        assert self._course is not None and self._runner is not None
         if self._generation != forks.current:
             return
         if run.watchdog is not None:
             run.watchdog.cancel()
         try:
-            self._take_note(run, error)
+            if self._stopping and self._runner.has_cancelled(error):
+                self._course.cut_off()
+            elif self._course.end(run, error):
+                assert error is not None
+                self._end_by(error)
         except BaseException as raised:  # noqa: BLE001 - by a hook: as in a step
             self._end_by_hook(raised)
         finally:
-            self._course.count()
+            self.history.over(clock.current.now())
             self._run = None
-            self.changed.notify()
+            if self._changed is not None:
+                self._changed.notify()
             if not self._runner.at_once:
                 self._step_soon()
 
-    def _take_note(self, run: Run, error: BaseException | None) -> None:
-        assert self._course is not None and self._runner is not None
-        if self._stopping and self._runner.has_cancelled(error):
-            self._course.cut_off()
-        elif self._course.end(run, error):
-            assert error is not None
-            self._end_by(error)
-
     def _tell_hang(self, run: Run) -> None:
-        assert self._course is not None
         if self._run is not run:
             return
         self._telling = threading.get_ident()
@@ -328,7 +335,6 @@ class PollMachine:
 
     def _end_by_hook(self, error: BaseException) -> None:
         """The same of what a hook or a condition has raised, and have it go on to whom such an error of a run does."""
-        assert self._runner is not None
         self._end_by(error)
         self._runner.pass_on(error)
 
@@ -350,7 +356,7 @@ class PollMachine:
         """Let no further run begin. True where something is in progress that the caller may wait for."""
         if self._generation != forks.current:
             return False
-        with self._lock:
+        with _lock:
             self._stopping = True
             if self._ended:
                 return False
@@ -360,7 +366,6 @@ class PollMachine:
             timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-        assert self._runner is not None
         if idle or self._runner.gone:
             self._finish()
             return False
@@ -373,17 +378,18 @@ class PollMachine:
     @property
     def blocked_by_caller(self) -> bool:
         """Whether its run cannot go on while the caller waits for it."""
-        return self._runner is not None and self._runner.blocked_by_caller()
+        return self._generation >= 0 and self._runner.blocked_by_caller()
 
     def _finish(self) -> None:
         """Nothing will run any more."""
-        assert self._looks is not None
-        with self._lock:
+        with _lock:
             if self._ended:
                 return
             self._ended = True
         try:
-            self._looks.close()
+            if self._looks is not None:
+                self._looks.close()
         finally:
             ending.discard(self)
-            self.changed.notify()
+            if self._changed is not None:
+                self._changed.notify()

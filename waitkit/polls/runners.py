@@ -125,6 +125,8 @@ class Runner(Protocol):
 class InWorkers:
     """Runs a plain function in the worker threads."""
 
+    __slots__ = ("_call", "_context", "_own_thread", "_scope", "steps_may_be_lent")
+
     at_once = True
 
     def __init__(self, call: Call, *, own_thread: bool, looks_may_block: bool) -> None:

@@ -189,7 +189,7 @@ class virtual_clock:  # noqa: N801 - used as a function is
         undo.append(partial(use_clock, current_clock()))
         use_clock(self._clock)
         # Those of real time go on for who waits there; they have threads of their own.
-        undo.append(partial(use_timers, timers._timers))
+        undo.append(partial(use_timers, timers.current))
         use_timers(timers.Timers())
         undo.append(partial(use_workers, workers._workers))
         use_workers(workers.Workers())
