@@ -132,9 +132,9 @@ class PollMachine:
         )
         with _lock:
             self._refuse_another_start()  # of two threads that have come here one goes on
-            self._generation = forks.current
             self._busy = True
             self._course, self._looks, self._runner = course, looks, runner
+            self._generation = forks.current  # from here on others see that it was started
         try:
             ending.add(self, plan.stop_at_exit)
             if looks is not None:
