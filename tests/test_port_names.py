@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from support import LIMIT, Running, until
 
-from waitkit import WaitTimeout, http_ok, port_listening, reserved_port, wait_for, wait_for_async
+from waitkit import WaitTimeout, http_ok, port_free, port_listening, reserved_port, wait_for, wait_for_async
 from waitkit.ports import addresses, names
 
 NAME = "db.test"
@@ -46,6 +46,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameService]:
 CONDITIONS = [
     pytest.param(lambda port: port_listening(port, NAME), id="port"),
     pytest.param(lambda port: http_ok(f"http://{NAME}:{port}/"), id="http"),
+    pytest.param(lambda port: port_free(port, NAME), id="free"),
 ]
 
 
@@ -67,6 +68,19 @@ def test_a_service_that_does_not_answer_in_a_loop(service, condition):
             await wait_for_async(condition(80), "50ms")
 
     asyncio.run(main())
+
+
+def test_port_of_a_name_that_is_free(service):
+    """The answer wakes the wait for a port of a name; one that is unknown ends it."""
+    with reserved_port() as port:
+        service.answer = [(socket.AF_INET, ("127.0.0.1", port))]
+        waiting = Running(wait_for, port_free(port, NAME), LIMIT)
+        until(lambda: service.asked)
+        service.may_answer.set()
+        assert waiting.result() == port
+        service.answer = OSError(socket.EAI_NONAME, "Name or service not known")
+        with pytest.raises(OSError, match="not known"):
+            wait_for(port_free(port, NAME), LIMIT)
 
 
 def test_a_late_answer_wakes(service):

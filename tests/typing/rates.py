@@ -95,7 +95,7 @@ rate_limited("1/s", burst="5")  # E: a text for a number
 rate_limited("1/s", tokens=None)  # E: no number
 rate_limited("1/s", timeout=[1])  # E: no duration
 rate_limited("1/s", key="user")  # E: no function
-rate_limited("1/s", max_keys=None)  # E: always bounded
+rate_limited("1/s", max_keys="many")  # E: no number
 rate_limited("1/s", per="s")  # E: no such option
 
 

@@ -11,12 +11,14 @@ from typing import Final
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
+from waitkit.engine.signals import Wake
 from waitkit.ground.checks import check_bool
 from waitkit.ground.durations import Nanoseconds
-from waitkit.ports.addresses import check_host, check_port, is_literal, resolve
+from waitkit.ports.addresses import check_host, check_port
 from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target, bars
 from waitkit.ports.holders import describe_holders
+from waitkit.ports.names import Addresses, NoAnswerYet
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known, lists_bound_sockets, sockets_at
 from waitkit.waits.watching import Context, Verdict, Watch
 
@@ -27,6 +29,7 @@ _QUESTIONS: Final = 5
 #: In so many lists, one after the other, somebody is who stays: a thread that the system has put aside for a moment is in two.
 _STAYS: Final = 3
 
+_IN_USE: Final = os.strerror(errno.EADDRINUSE).lower()
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -45,7 +48,7 @@ class _PortFree(Condition[int]):
 
 
 class _PortFreeWatch(Watch):
-    __slots__ = ("_bindable", "_condition", "_context", "_trouble")
+    __slots__ = ("_addresses", "_bindable", "_condition", "_context", "_trouble")
     outside = True
 
     def __init__(self, condition: _PortFree, context: Context) -> None:
@@ -53,21 +56,28 @@ class _PortFreeWatch(Watch):
         self._context = context
         self._trouble = ""
         self._bindable: set[Target] = set()
+        self._addresses = None if condition.host is None else Addresses(condition.host, condition.port, context)
 
     @property
     def may_block(self) -> bool:
-        host = self._condition.host
-        return host is not None and not is_literal(host)
+        return self._addresses is not None and self._addresses.may_block
+
+    def arm(self, wake: Wake) -> None:
+        if self._addresses is not None:
+            self._addresses.arm(wake)
 
     def look(self, now: Nanoseconds) -> Verdict:
         try:
             free = self._free()
+        except NoAnswerYet as error:
+            self._trouble = str(error)
+            return Verdict(False, None, self._context.next_look(clock_now()))
         except OSError as error:
             error.add_note(f"That was found while waiting for {self._condition.what}.")
             raise
         after = clock_now()
         again = self._context.next_look(after, after - now)
-        self._trouble = "it is free" if free else os.strerror(errno.EADDRINUSE).lower()
+        self._trouble = "it is free" if free else _IN_USE
         return Verdict(free, self._condition.port if free else None, again)
 
     def _free(self) -> bool:
@@ -78,13 +88,9 @@ class _PortFreeWatch(Watch):
         )
 
     def _targets(self) -> Sequence[Target]:
-        host = self._condition.host
-        if host is None:
+        if self._addresses is None:
             return [everywhere()]
-        return [
-            Target(family, str(address[0]), tuple(address[2:]))
-            for family, address in resolve(host, self._condition.port)
-        ]
+        return [Target(family, str(address[0]), tuple(address[2:])) for family, address in self._addresses.known()]
 
     def _can_be_had(self, target: Target) -> bool:
         """Make sure that this machine has such an address. Waiting will not mend it, so if not, that is an error.
@@ -106,7 +112,7 @@ class _PortFreeWatch(Watch):
         return self._trouble
 
     def explain(self) -> Sequence[str]:
-        if self._trouble == "it is free":
+        if self._trouble != _IN_USE:
             return ()
         wanted = self._condition
         found = describe_holders(wanted.port) or [
