@@ -42,10 +42,14 @@ def say(text: object, *, error: bool = False) -> None:
 
 def stay(*_: object, ready_event: ReadyEvent | None = None) -> None:
     """Be ready, and stay until a signal ends it."""
+    # Not pause(): the handler of a signal that comes just before that runs only after the next one.
+    told, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
     if ready_event is not None:
         ready_event.set()
     while True:
-        signal.pause()
+        told.recv(1)
 
 
 def never_ready(*, ready_event: ReadyEvent) -> None:

@@ -481,7 +481,8 @@ def test_the_command_takes_our_place():
 
 def test_signals_reach_the_command():
     """A signal sent to us is the command's."""
-    code = "import signal, sys; signal.signal(15, lambda *_: sys.exit(3)); print('up', flush=True); signal.pause()"
+    hear = "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('up', flush=True); signal.sigwait([15])"
+    code = f"import signal, sys; {hear}; sys.exit(3)"
     with Command("wait", "file:/", "--", sys.executable, "-c", code) as command:
         command.out.saw("up")
         command.send(signal.SIGTERM)
