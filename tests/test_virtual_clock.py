@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -28,6 +29,9 @@ from waitkit import (
     virtual_clock,
     wait_for,
 )
+from waitkit.ground.durations import SECOND
+from waitkit.waits.drivers import block
+from waitkit.waits.wait import Wait
 
 HOUR = 3_600
 
@@ -415,6 +419,29 @@ def test_a_wait_begun_in_real_time_goes_on():
         event.set()
     thread.join(LIMIT)
     assert result == [(True,)]
+
+
+def test_a_wait_stays_in_the_time_it_was_made_in():
+    """A thread that has begun a wait, and comes to rest only when the block has begun, rests in real time."""
+    event, result = Event(), []
+    wait = Wait(all_of(event), 5 * SECOND)
+    reading, writing = os.pipe()
+
+    def rest() -> None:
+        os.read(reading, 1)
+        result.append(block(wait))
+
+    (thread,) = started(rest)
+    with virtual_clock():
+        os.write(writing, b"x")
+        wait_for(lambda: wait.looks, None)
+        wait_for(after("1d"), None)
+        event.set()
+    thread.join(LIMIT)
+    assert result == [(True,)]
+    assert wait.looks <= 3
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.parametrize(

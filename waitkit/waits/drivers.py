@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from waitkit.engine import forks
-from waitkit.engine.clock import SystemClock, current_clock
+from waitkit.engine.clock import Clock, SystemClock, current_clock
 from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.parking import Parker
 from waitkit.engine.timers import Timer, current_timers
@@ -46,7 +46,7 @@ def block(wait: Wait) -> Any:
 def _park_between_looks(wait: Wait) -> None:
     # Not in block(): CPython has no handler for the bytecode that goes back to the head of a loop, though Ctrl-C comes
     # there; within a function that is called under "try" it does no harm.
-    parker = Parker(wait)
+    parker = Parker(wait, wait.clock)
     rest = parker.rest
     try:
         place = DescriptorPlace(parker) if wait.outside and DescriptorPlace.suits(parker) else None
@@ -72,7 +72,7 @@ async def wait_in_loop(wait: Wait) -> Any:
     looker = _Looker(wait, loop)
     try:
         if not await looker.look():
-            parker = _LoopParker(loop)
+            parker = _LoopParker(loop, wait.clock)
             wait.arm(parker.unpark)
             while not await looker.look():
                 while not await parker.park(wait) and wait.reports and wait.only_reports():
@@ -174,9 +174,9 @@ class _LoopParker:
 
     __slots__ = ("_clock", "_future", "_loop", "_timers", "_woken")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
         self._loop = loop
-        self._clock = current_clock()
+        self._clock = clock
         self._timers = current_timers()
         self._woken = False
         self._future: asyncio.Future[None] | None = None

@@ -75,6 +75,7 @@ class Wait:
         "_watch",
         "_what",
         "caller",
+        "clock",
         "due",
         "looks",
         "overrun",
@@ -95,8 +96,10 @@ class Wait:
         explained: bool = True,
         real: bool = False,
     ) -> None:
-        self._now = current_clock().now
-        started = self._now()
+        #: whose time it waits in, whatever clock is used later
+        self.clock = clock = current_clock()
+        self._now = clock.now
+        started = clock.now()
         settings = current_settings()
         self._scopes = current_scopes()
         scope_deadlines = [scope.deadline for scope in self._scopes if scope.deadline is not None]
