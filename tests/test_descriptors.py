@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import select
 import socket
@@ -11,7 +13,7 @@ import threading
 import pytest
 from support import LIMIT, Running, descriptors, python, rests, until
 
-from waitkit import Event, WaitTimeout, any_of, readable, wait_for
+from waitkit import CancelScope, Event, WaitTimeout, all_of, any_of, readable, wait_for, wait_for_async
 from waitkit.engine import descriptors as engine
 from waitkit.engine.descriptors import Descriptors
 
@@ -272,3 +274,129 @@ def test_without_descriptors_left_it_looks_instead():
         print(wait_for(one, 5) is one)
         """)
     assert run.stdout.strip() == "timeout timeout True", run.stderr
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda fd: all_of(readable(fd), Event()),
+        lambda fd: ~readable(fd),
+        lambda fd: readable(fd).held_for("1h"),
+        lambda fd: readable(fd) & all_of(readable(fd), Event()),
+    ],
+    ids=["all_of", "not", "held_for", "twice"],
+)
+@pytest.mark.parametrize("place", ["thread", "scope", "loop"])
+def test_what_is_readable_already_wakes_nobody(pipe, make, place):
+    """A wait that goes on though its descriptor can be read looks as rarely as any other."""
+    reader, writer = pipe
+    os.write(writer, b"x")
+
+    async def in_a_loop():
+        await wait_for_async(make(reader), "300ms")
+
+    with pytest.raises(WaitTimeout) as caught:
+        if place == "loop":
+            asyncio.run(in_a_loop())
+        elif place == "scope":
+            with CancelScope():
+                wait_for(make(reader), "300ms")
+        else:
+            wait_for(make(reader), "300ms")
+    assert caught.value.looks < 200  # a probe has about 60
+
+
+def test_a_descriptor_that_is_drained_and_filled_again(pipe):
+    """What could be read at an earlier look, and cannot now, is listened to again."""
+    reader, writer = pipe
+    os.write(writer, b"x")
+    drained = Event()
+    waiting = Running(lambda: wait_for(all_of(readable(reader), drained), LIMIT))
+    until(lambda: rests(waiting))
+    os.read(reader, 1)
+    drained.set()
+    until(lambda: is_watched(reader))
+    os.write(writer, b"y")
+    waiting.result()
+
+
+class _Moved:
+    """Something whose descriptor becomes another."""
+
+    def __init__(self, fd):
+        self.fd = fd
+
+    def fileno(self):
+        return self.fd
+
+
+def test_a_number_that_changes_is_listened_to(pipe, wait_to_read):
+    """Who reconnects has another descriptor: from the next look on that one is waited for."""
+    reader, writer = pipe
+    first, other = socket.socketpair()
+    with first, other:
+        thing = _Moved(first.fileno())
+        look_again = Event()
+        waiting = Running(lambda: wait_for(any_of(readable(thing), look_again & Event()), LIMIT))
+        until(lambda: rests(waiting))
+        thing.fd = reader
+        look_again.set()
+        until(lambda: is_watched(reader) and not is_watched(first.fileno()))
+        os.write(writer, b"x")
+        waiting.result()
+
+
+def test_who_leaves_a_closed_descriptor_leaves_quietly(pipe):
+    """Of several who wait for a descriptor that was closed under them, those that end otherwise do so."""
+    reader, _ = pipe
+    events = [Event() for _ in range(3)]
+    waiting = [Running(lambda event=event: wait_for(any_of(event, readable(reader)), LIMIT)) for event in events]
+    until(lambda: all(map(rests, waiting)))
+    os.close(reader)
+    events[0].set()
+    assert waiting[0].result().position == 0
+    for other in waiting[1:]:  # and the others are told of it, whatever they wait for besides
+        with pytest.raises(OSError, match="is not open"):
+            other.result()
+
+
+def test_who_comes_to_a_closed_descriptor_has_the_others_told(pipe):
+    """A descriptor that was closed under its waiters is found closed by the next who comes: all of them are told."""
+    reader, _ = pipe
+    waiting = Running(lambda: wait_for(any_of(readable(reader), Event()), None))
+    until(lambda: rests(waiting))
+    os.close(reader)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        engine.watch_descriptor(reader, lambda: None)
+    with pytest.raises(OSError, match="is not open"):
+        waiting.result()
+
+
+def test_no_descriptor_left_to_begin_anew(pipe, monkeypatch):
+    """Where the thread has to begin anew, and has no descriptor for that, all look from time to time, and it can begin again."""
+    reader, writer = pipe
+    watching = Descriptors()
+    watching.watch(reader, lambda: None).close()
+    told = Event()
+    # A file that lives on in a duplicate after its number was closed: what it tells, nobody knows.
+    lost, other = os.pipe()
+    copy = os.dup(lost)
+    subscription = watching.watch(lost, lambda: None)
+    watching.watch(reader, told.set)
+    os.close(lost)
+    monkeypatch.setattr(engine, "make_selector", _no_descriptor_left)
+    subscription.close()
+    os.write(other, b"x")
+    until(told)
+    until(lambda: not watching._running)
+    monkeypatch.undo()
+    again = Event()
+    watching.watch(reader, again.set)
+    os.write(writer, b"x")
+    until(again)
+    for fd in (copy, other):
+        os.close(fd)
+
+
+def _no_descriptor_left():
+    raise OSError(errno.EMFILE, "Too many open files")

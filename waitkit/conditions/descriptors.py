@@ -13,7 +13,7 @@ from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, descriptor_subscription
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
-from waitkit.waits.watching import Context, Verdict, Watch
+from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
 __all__ = ["HasFileno", "Readable", "is_ready", "readable"]
 
@@ -51,8 +51,11 @@ class DescriptorWatch(Watch):
         """Be woken when *fd* is ready. False where that cannot be had: look again after a gap instead."""
         if self._wake is None:
             return False
-        if self._subscription is not None and self._subscription.live:
-            return True
+        former = self._subscription
+        if former is not None and former.live:
+            if former.fd == fd:
+                return True
+            former.close()  # it goes on as another descriptor
         make = descriptor_subscription if self._place is None else self._place.subscription
         self._subscription = subscription = make(fd, self._wake, write=write)
         try:
@@ -98,11 +101,12 @@ class _ReadableWatch(DescriptorWatch):
 
     def look(self, now: Nanoseconds) -> Verdict:
         fd = _fileno(self._thing)
-        listening = self.listen(fd)
-        holds = is_ready(fd)
-        # A descriptor that stays readable, and one that no longer is, tell nobody: only the rise is an event.
-        again = None if listening and not holds else self._context.next_look(now)
-        return Verdict(holds, self._thing if holds else None, again)
+        if is_ready(fd):
+            # Not listened to: of what is readable already the kernel tells at once, and again after each look. That it no
+            # longer is, nobody tells.
+            return Verdict(True, self._thing, self._context.next_look(now) if self._context.both_ways else None)
+        # What has come since the question is told at once, so it need not be asked again.
+        return NOT_YET if self.listen(fd) else Verdict(False, None, self._context.next_look(now))
 
 
 def is_ready(fd: int, *, write: bool = False) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from itertools import starmap
 from typing import Protocol
 
@@ -103,14 +104,14 @@ class Descriptors:
             if self._selector is None:
                 self._open()
             others = self._subscribed.get(fd, [])
-            self._register(fd, [*others, subscription])
-            if not self._running:
-                self._running = True
-                try:
+            try:
+                self._register(fd, [*others, subscription])
+                if not self._running:
+                    self._running = True
                     start_thread("descriptors", self._run, otherwise=self._not_running, real=True, forks_nothing=True)
-                except BaseException:
-                    self._register(fd, others)
-                    raise
+            except BaseException:
+                self._keep(fd, others)
+                raise
 
     def _not_running(self) -> None:
         self._running = False
@@ -148,33 +149,41 @@ class Descriptors:
                 del self._subscribed[fd]
                 raise
 
+    def _keep(self, fd: int, subscribers: list[DescriptorSubscription]) -> None:
+        """Have the selector watch *fd* for just these from now on. The lock is held.
+
+        Where it cannot, as its owner has closed the descriptor under them, they are all called: let each see to that.
+        """
+        try:
+            self._register(fd, subscribers)
+        except OSError:
+            _call(subscribers)
+        if self._running and not self._subscribed:
+            self._have_it_notice()
+
     def drop(self, subscription: DescriptorSubscription) -> None:
         """It is closed: watch for it no longer."""
         with self._lock:
             if self._selector is not None:
                 subscribers = self._subscribed.get(subscription.fd, [])
                 if subscription in subscribers:
-                    others = [other for other in subscribers if other is not subscription]
-                    self._register(subscription.fd, others)
-                    if not self._subscribed:
-                        self._have_it_notice()
+                    self._keep(subscription.fd, [other for other in subscribers if other is not subscription])
 
     def _have_it_notice(self) -> None:
         """Wake the thread, which waits for nothing without a limit now, so that it can end. The lock is held."""
-        self.watch(self._pipe[1].fileno(), _nothing, write=True)
+        fd = self._pipe[1].fileno()
+        self._register(fd, [self.subscription(fd, _nothing, write=True)])
 
     def _run(self) -> None:
-        selector = self._selector
-        assert selector is not None
         while True:
+            selector = self._selector
+            assert selector is not None
             ready = selector.select(None if self._subscribed else LINGER / SECOND)
             wakes = self._take(ready)
             for wake in wakes:
                 run_shown(wake)
-            if not wakes:
-                if self._ended():
-                    return
-                selector = self._renewed(selector)
+            if not wakes and (self._ended() or not self._renewed(selector)):
+                return
 
     def _take(self, ready: list[Ready]) -> list[Wake]:
         wakes: list[Wake] = []
@@ -196,30 +205,40 @@ class Descriptors:
                         subscription.wake = None
         return wakes
 
-    def _renewed(self, selector: Selector) -> Selector:
+    def _renewed(self, selector: Selector) -> bool:
         """Begin anew after a wake-up by nothing we know, which would come again and again.
 
         epoll keeps an entry for as long as the *file* is open: one that was closed under its waiter, and lives on in a
         duplicate, has no number by which the entry could be taken out.
+
+        Returns:
+            False where there is no descriptor left to do that with: all are called, to look from time to time.
         """
         with self._lock:
             entries, self._subscribed = self._subscribed, {}
-            self._selector = fresh = make_selector()
-            for fd, subscribers in entries.items():
-                try:
-                    self._register(fd, subscribers)
-                except OSError:  # its owner has closed it: nobody will ever be woken by it
-                    continue
             selector.close()
-            return fresh
+            try:
+                self._selector = make_selector()
+            except OSError:
+                self._selector = None
+                self._end()
+                for subscribers in entries.values():
+                    _call(subscribers)
+                return False
+            for fd, subscribers in entries.items():
+                self._keep(fd, subscribers)
+            return True
 
     def _ended(self) -> bool:
         with self._lock:
             if self._subscribed:
                 return False
-            self._close()
-            self._running = False
+            self._end()
             return True
+
+    def _end(self) -> None:
+        self._close()
+        self._running = False
 
     def _close(self) -> None:
         if self._selector is not None:
@@ -239,6 +258,13 @@ class Descriptors:
     def forget(self) -> None:
         """Close what a fork inherited. The epoll is shared with the parent, so none of its entries is touched."""
         self._close()
+
+
+def _call(subscriptions: Iterable[DescriptorSubscription]) -> None:
+    for subscription in subscriptions:
+        if subscription.wake is not None:
+            subscription.wake()
+            subscription.wake = None
 
 
 def _nothing() -> None:
