@@ -83,8 +83,8 @@ def foreign_threads() -> list[str]:
 
 
 def waiters(condition: threading.Condition) -> int:
-    """How many wait at a ``threading.Condition``: each who stands in its queue, and each who listens through our entry."""
-    return sum(max(1, len(getattr(entry, "_hook", "x"))) for entry in condition._waiters.copy())
+    """How many wait at a ``threading.Condition``: each who stands in its queue, and each who listens through our hook."""
+    return len(condition._waiters) + len(condition.__dict__.get("notify", ()))
 
 
 def in_child(function: Callable[[], object]) -> None:

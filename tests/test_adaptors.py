@@ -11,10 +11,9 @@ import threading
 import weakref
 
 import pytest
-from support import LIMIT, Running, python, together, until, waiters
+from support import LIMIT, Running, python, rests, together, until, waiters
 
 from waitkit import Value, WaitTimeout, notified, path_exists, readable, wait_for
-from waitkit.engine.signals import ConditionHook
 
 
 def lingering():
@@ -178,7 +177,7 @@ def test_a_lock_held_by_another_thread_does_not_prolong_a_wait():
 
 
 def test_a_held_lock_collects_nothing():
-    """However many waits end while somebody holds the lock, one entry stays behind; the next notify, or the next wait, drops it."""
+    """Waits that end while somebody holds the lock leave nothing in the condition."""
     condition = threading.Condition()
 
     def times_out(limit):
@@ -188,13 +187,7 @@ def test_a_held_lock_collects_nothing():
     with condition:
         for _ in range(50):
             Running(times_out, "1ms").result()
-        assert len(condition._waiters) == 1
-        condition.notify()
-        assert len(condition._waiters) == 0
-        Running(times_out, "1ms").result()
-    assert len(condition._waiters) == 1
-    times_out("1ms")
-    assert len(condition._waiters) == 0
+    assert waiters(condition) == 0
 
 
 def test_a_lock_held_after_a_notify_does_not_prolong_a_wait():
@@ -213,24 +206,59 @@ def test_a_lock_held_after_a_notify_does_not_prolong_a_wait():
         assert not waiting.thread.is_alive()
 
 
-def test_who_listens_again_during_a_notify_does_not_prolong_it():
-    """A notify ends, and each listener is told once more at most, though all come back while it goes on."""
-    condition, told = threading.Condition(), []
-    hook = ConditionHook.of(condition)
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_notify_for_others_is_heard(before):
+    """Who comes when others stand in ``condition.wait()`` already hears each ``notify(1)`` that goes to one of them."""
+    condition, flag, looks = threading.Condition(), [], []
 
-    def comes_back_at_once():
-        told.append(1)
-        hook.arm()
+    def real():
+        with condition:
+            return condition.wait(LIMIT)
 
-    hook.subscribe(comes_back_at_once)
-    hook.arm()
-    with condition:
-        condition.notify(3)
-    assert len(told) == 3
+    waiting = [Running(real) for _ in range(before)]
+    until(lambda: waiters(condition) == before)
+    # no limit: the last look at a deadline would make good what was lost
+    watching = Running(wait_for, notified(condition, lambda: looks.append(1) or len(flag) == 3), None)
+    until(lambda: rests(watching))
+    for heard in range(1, 4):
+        seen = len(looks)
+        with condition:
+            flag.append(1)
+            condition.notify()
+        until(lambda seen=seen: len(looks) > seen)
+        assert len(condition._waiters) == max(0, before - heard)
+    watching.result()
+    for running in waiting:
+        assert running.result() is True
+
+
+def test_a_notify_that_is_refused_tells_nobody_less():
+    """A notify without the lock is refused as ever, and those after it are heard."""
+    condition, flag = threading.Condition(), []
+    watching = Running(wait_for, notified(condition, lambda: flag), LIMIT)
+    until(lambda: waiters(condition))
+    with pytest.raises(RuntimeError, match="un-acquired lock"):
+        condition.notify()
+    flag.append(1)
     with condition:
         condition.notify_all()
-    assert len(told) == 4
-    assert len(condition._waiters) == 1
+    assert watching.result() == [1]
+
+
+def test_a_condition_with_a_notify_of_its_own():
+    """One that has its ``notify`` replaced, in its class or itself, keeps it, and is looked at."""
+
+    class Other(threading.Condition):
+        def notify(self, n=1):
+            super().notify(n)
+
+    replaced = threading.Condition()
+    replaced.notify = calls = lambda n=1: None
+    for condition in (Other(), replaced):
+        with pytest.raises(WaitTimeout) as caught:
+            wait_for(notified(condition, lambda: False), "50ms")
+        assert caught.value.looks > 5
+    assert replaced.notify is calls
 
 
 def test_listening_keeps_nothing_alive():

@@ -55,11 +55,7 @@ class _HookedWatch(Watch):
 
 
 class _LevelWatch(_HookedWatch):
-    """Judges by *judge*, which has no effects and costs little; what it returns is the value, if true.
-
-    So it may be asked twice: only where it says no, the hook is put in and it is asked again. The look that ends a wait is
-    then a single question, and puts no hook in that would have to be taken out.
-    """
+    """Judges by *judge*, which has no effects and costs little; what it returns is the value, if true."""
 
     __slots__ = ("_judge", "_judged", "_unheard")
 
@@ -78,16 +74,12 @@ class _LevelWatch(_HookedWatch):
         self._unheard = falls_silently and context.both_ways
 
     def look(self, now: Nanoseconds) -> Verdict:
-        judged = self._judge()
-        if judged and not self._context.both_ways:
-            self._judged = judged
-            return _SET if judged is True else Verdict(True, judged)
-        hooks = self._hooks
-        for hook in hooks:
-            hook.arm()
         judged = self._judged = self._judge()
-        if hooks and not (judged and self._unheard):
-            return Verdict(True, judged) if judged else NOT_YET
+        if judged:
+            if not self._context.both_ways or (self._hooks and not self._unheard):
+                return _SET if judged is True else Verdict(True, judged)
+        elif self._hooks:
+            return NOT_YET
         return Verdict(bool(judged), judged, self._context.next_look(now))
 
     def seen(self) -> str:
@@ -295,7 +287,7 @@ class _Notified(Condition[T]):
 
 
 class _NotifiedWatch(_HookedWatch):
-    """Judges as the plain callable it is, but when notified. The hook is put in first: it is asked once in a look."""
+    """Judges as the plain callable it is, but when notified."""
 
     __slots__ = ("_probe",)
 
@@ -304,8 +296,6 @@ class _NotifiedWatch(_HookedWatch):
         self._probe = probe
 
     def look(self, now: Nanoseconds) -> Verdict:
-        for hook in self._hooks:
-            hook.arm()
         verdict = self._probe.look(now)
         return verdict._replace(again=None) if self._hooks else verdict
 

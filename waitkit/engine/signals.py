@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+import weakref
 from collections.abc import Callable
-from operator import call
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, TypeGuard
 
-from waitkit.engine import forks
+from waitkit.engine.forks import on_fork_in_child
 
 __all__ = ["ConditionHook", "Signal", "Wake"]
 
@@ -53,154 +52,84 @@ class Signal:
             for wake in self._subscribers.copy().values():
                 wake()
 
+    def clear(self) -> None:
+        """End all subscriptions."""
+        self._subscribers.clear()
+
     def __len__(self) -> int:
         return len(self._subscribers)
 
 
-#: Under this name a ``threading.Condition`` keeps the hook that serves all who listen to it.
-_ATTRIBUTE: Final = "_waitkit_hook"
-
-
 class ConditionHook(Signal):
-    """Hears the ``notify`` of a ``threading.Condition`` without spending it, for all who subscribe.
+    """Hears each ``notify`` of a ``threading.Condition``, for all who subscribe, and spends none.
 
-    The standard library has no public hook for this. ``Condition.notify`` (3.11 to 3.14, and in the free-threaded
-    build) calls ``release()`` of the entries of ``_waiters`` from the left, counts those that returned, drops each, and
-    passes over an entry whose ``release()`` raises ``RuntimeError``: that is there for waiters which a signal had
-    interrupted (gh-92530). There is one hook for a condition, however many listen, and one entry of it in ``_waiters``:
-
-    - As long as a waiter stands there, the entry raises: ``notify(1)`` goes on to the waiter it was meant for, so
-      listening takes nobody's wake-up.
-    - Where there is none (and none can come, as waiters need the lock), it returns, and is counted. A ``notify`` under
-      way therefore ends, however quickly those it wakes come back to listen. (With an entry for each of 1,000
-      listeners, all of which raised, one ``notify`` made 20,000 calls.)
-
-    No step waits for the condition's lock, which somebody may hold for as long as he likes. The entry is put in without it
-    (``deque.append`` is atomic, and ``notify`` never iterates). Taking it out needs the lock, as ``notify`` looks at
-    ``_waiters[0]`` after it found it not empty: where it cannot be had at once, the entry stays. It is the only one, the
-    next listener finds it there, and the next ``notify`` drops it.
+    The standard library has no public hook for this. ``notify_all`` calls ``self.notify``, and so does all that is built on a
+    condition (3.11 to 3.14, and the free-threaded build): the hook stands in the place of that method, in the instance. There
+    is one for a condition, however many listen, and it stays: without subscribers it passes the call on.
     """
 
-    __slots__ = ("_entry", "_generation", "_leaving", "_lock", "_waiters")
+    __slots__ = ("__weakref__", "_condition")
 
-    def __init__(self, condition: Any) -> None:
+    def __init__(self, condition: threading.Condition) -> None:
         super().__init__()
         # not the condition itself: it has a reference to us, and would be garbage of the kind that waits for a collection
-        self._waiters: deque[Any] = condition._waiters
-        self._lock: Any = condition._lock
-        self._entry: _Entry | None = None
-        self._leaving: dict[object, list[object]] = {}
-        self._generation = forks.current
+        self._condition = weakref.ref(condition)
+        _hooks.add(self)
+
+    def __call__(self, n: int = 1) -> None:
+        """``Condition.notify``."""
+        condition = self._condition()
+        assert condition is not None  # whoever notifies has it
+        try:
+            type(condition).notify(condition, n)
+        finally:  # where Ctrl-C comes in between, we have the change told all the same
+            self.notify()
 
     @classmethod
     def of(cls, condition: object) -> ConditionHook | None:
         """The hook of *condition*; ``None`` where it is not of the kind this was made for."""
         if not cls.works_on(condition):
             return None
-        kept: dict[str, Any] = condition.__dict__
-        hook: ConditionHook | None = kept.get(_ATTRIBUTE)
+        hook = condition.__dict__.get("notify")
         if hook is None:
-            hook = kept.setdefault(_ATTRIBUTE, cls(condition))  # atomic: two threads get the same one
-        elif hook._generation != forks.current:
-            hook = kept[_ATTRIBUTE] = cls(condition)  # those who listened stayed in the parent
-        return hook
+            hook = condition.__dict__.setdefault("notify", cls(condition))  # atomic: two threads get the same one
+        return hook if isinstance(hook, cls) else None
 
     @staticmethod
-    def works_on(condition: object) -> bool:
+    def works_on(condition: object) -> TypeGuard[threading.Condition]:
         """Whether *condition* is of the kind this was made for."""
         return (
             isinstance(condition, threading.Condition)
-            and type(condition).notify is threading.Condition.notify
-            and hasattr(getattr(condition, "_waiters", None), "append")
-            and _passes_wakeups_on()
+            and getattr(type(condition), "notify", None) is threading.Condition.notify
+            and type(condition).notify_all is threading.Condition.notify_all
+            and _notify_is_called()
         )
 
-    def arm(self) -> None:
-        """See to it that the next ``notify`` is heard. It takes the entry out, so arm again *before* looking again."""
-        entry = self._entry
-        if entry is None or entry.spent:
-            entry = _Entry(self)
-            # In this order: an entry that is known, but stands nowhere, would be trusted in vain. Two threads that
-            # come here at once leave two entries, and the next notify tells twice.
-            self._waiters.append(entry)
-            self._entry = entry
 
-    def unsubscribe(self, token: object) -> None:
-        """End a subscription. The last one to go takes the entry along, where that can be done at once."""
-        self._subscribers.pop(token, None)
-        if (self._waiters and not self._subscribers) or (self._leaving and token in self._leaving):
-            self._take_out(token)
-
-    def _take_out(self, token: object) -> None:
-        owned = getattr(self._lock, "_is_owned", None)
-        if owned is not None and owned() and token not in self._leaving:
-            return  # a signal handler within a notify() of its own thread must not take out what that looks at
-        # Taking the lock, and giving it back, is each one call from C that leaves its mark: Ctrl-C falls before or after
-        # it, and the next call with this token goes on with the lock, or begins again without it.
-        steps = self._leaving.setdefault(token, [])
-        if len(steps) != 1:
-            steps.clear()
-            steps.extend(map(self._lock.acquire, (False,)))
-        if steps == [True]:
-            try:
-                for entry in self._waiters.copy():
-                    if isinstance(entry, _Entry):
-                        self._waiters.remove(entry)
-                if self._entry is not None:
-                    self._entry.spent = True
-                if self._subscribers:  # somebody has come meanwhile, and found the entry that was just taken out
-                    self.arm()
-            finally:
-                steps.extend(map(call, (self._lock.release,)))
-        del self._leaving[token]
+_hooks: Final[weakref.WeakSet[ConditionHook]] = weakref.WeakSet()
 
 
-class _Entry:
-    """Stands among the waiters of a condition, until one ``notify``."""
-
-    __slots__ = ("_hook", "spent")
-
-    def __init__(self, hook: ConditionHook) -> None:
-        self._hook = hook
-        self.spent = False
-
-    def release(self) -> None:
-        """Called by ``notify``, under the condition's lock."""
-        self.spent = True
-        hook = self._hook
-        for wake in hook._subscribers.copy().values():
-            wake()
-        if len(hook._waiters) > 1:
-            for other in hook._waiters.copy():
-                if type(other) is not _Entry:
-                    raise RuntimeError("not a waiter: pass this wake-up on")
+@on_fork_in_child
+def _forget_the_parents_subscribers() -> None:
+    for hook in list(_hooks):
+        hook.clear()
 
 
-_passes_on: bool | None = None
+_is_called: bool | None = None
 
 
-def _passes_wakeups_on() -> bool:
+def _notify_is_called() -> bool:
     """Try once, on this interpreter, what :class:`ConditionHook` relies on."""
-    global _passes_on
-    if _passes_on is None:
-        condition: Any = threading.Condition()
-        heard: list[str] = []
-        hook = ConditionHook(condition)
-        hook.subscribe(lambda: heard.append("hook"))
-
-        class Waiter:
-            def release(self) -> None:
-                heard.append("waiter")
-
+    global _is_called
+    if _is_called is None:
+        condition = threading.Condition()
+        heard: list[int] = []
         try:
-            hook.arm()
-            condition._waiters.append(Waiter())
+            condition.__dict__["notify"] = lambda n=1: heard.append(n)
             with condition:
+                condition.notify_all()
                 condition.notify()
-            hook.arm()
-            with condition:
-                condition.notify()
-            _passes_on = heard == ["hook", "waiter", "hook"] and not condition._waiters
+            _is_called = heard == [0, 1]
         except (AttributeError, RuntimeError, TypeError):
-            _passes_on = False
-    return _passes_on
+            _is_called = False
+    return _is_called
