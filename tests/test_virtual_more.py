@@ -54,7 +54,8 @@ def thread_of(function: Callable[..., object], *args: object, name: str = "other
 def patched() -> list[object]:
     """All that a block puts something else in the place of."""
     return [
-        *(threading.Thread.start, threading.Thread.join, threading.Condition.wait, threading._time, queue.time),
+        *(threading.Thread.start, threading.Thread.join, threading.Thread.is_alive, threading._time, queue.time),
+        *(threading.Condition.wait, threading.Condition.notify),
         *(ThreadPoolExecutor.submit, _WorkItem.__init__, _WorkItem.run, cf._base.time, BaseEventLoop._run_once),
         *(time.sleep, current_clock(), timers.current, workers._workers),
     ]

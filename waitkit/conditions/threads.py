@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import queue
     from concurrent.futures import Future
 
-__all__ = ["EventSet", "FutureDone", "ItemQueued", "SharedEventSet", "ThreadEnded", "notified"]
+__all__ = ["EventSet", "FutureDone", "ItemQueued", "SharedEventSet", "ThreadEnded", "ThreadEnding", "notified"]
 
 T = TypeVar("T")
 
@@ -187,11 +187,11 @@ class _ThreadWatch(Watch):
     def __init__(self, thread: threading.Thread, context: Context) -> None:
         self._thread = thread
         self._context = context
-        self._ending: _ThreadEnding | None = None
+        self._ending: ThreadEnding | None = None
         self._leaving_since: Nanoseconds | None = None
 
     def arm(self, wake: Wake) -> None:
-        self._ending = _ThreadEnding.of(self._thread)
+        self._ending = ThreadEnding.of(self._thread)
         if self._ending is not None:
             self._ending.signal.subscribe(wake, self)
 
@@ -216,7 +216,7 @@ class _ThreadWatch(Watch):
         return "still running" if self._thread.is_alive() else "not started" if self._thread.ident is None else ""
 
 
-class _ThreadEnding:
+class ThreadEnding:
     """Put in the place of a thread's ``_delete``, the last Python method a thread calls (3.11 to 3.14).
 
     The main thread never calls it; what ``threading`` itself calls before it declares the main thread ended is used there.
@@ -243,7 +243,14 @@ class _ThreadEnding:
         self.signal.notify()
 
     @classmethod
-    def of(cls, thread: threading.Thread) -> _ThreadEnding | None:
+    def begins_in(cls, thread: threading.Thread) -> None:
+        """Tell those who wait for *thread* now that it ends; they are told again where it ends by itself."""
+        hook = thread.__dict__.get("_delete")
+        if isinstance(hook, cls):
+            hook.begin()
+
+    @classmethod
+    def of(cls, thread: threading.Thread) -> ThreadEnding | None:
         """The hook of *thread*, one for all who wait for it; ``None`` where there can be none."""
         if thread is threading.main_thread():
             return cls._of_main(thread)
@@ -253,8 +260,8 @@ class _ThreadEnding:
         return hook if isinstance(hook, cls) else None
 
     @classmethod
-    def _of_main(cls, thread: threading.Thread) -> _ThreadEnding | None:
-        known: _ThreadEnding | None = thread.__dict__.get(_MAIN_ENDING)
+    def _of_main(cls, thread: threading.Thread) -> ThreadEnding | None:
+        known: ThreadEnding | None = thread.__dict__.get(_MAIN_ENDING)
         if known is not None:
             return known
         ending = cls(thread)
@@ -265,7 +272,7 @@ class _ThreadEnding:
         except RuntimeError:  # it is leaving already
             ending.begun = True
         # Of two threads that come here at once, both are registered, and one is used.
-        hook: _ThreadEnding = thread.__dict__.setdefault(_MAIN_ENDING, ending)
+        hook: ThreadEnding = thread.__dict__.setdefault(_MAIN_ENDING, ending)
         return hook
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from waitkit.conditions.threads import ThreadEnding
 from waitkit.engine.background import REAL
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
@@ -29,6 +30,8 @@ class Threads:
 
     - ``Thread.start``: the parent counts its child before it runs.
     - ``Thread.join``: a wait, until the thread's function has returned.
+    - ``Thread.is_alive``: not true any more once the function has returned. Of the microseconds until the thread has really ended,
+      which are not the same each time, those that take part see nothing.
     - ``Condition.wait``, on which events, queues, semaphores, barriers and futures rest: a wait on the virtual clock. Threads
       that do not take part are not concerned.
     - ``Condition.notify``: it wakes those, too, and they count as running from then on.
@@ -41,13 +44,17 @@ class Threads:
         self._here = threading.local()
         self._crews: weakref.WeakKeyDictionary[Any, Crew] = weakref.WeakKeyDictionary()
         self._crew_of: weakref.WeakKeyDictionary[threading.Thread, Crew] = weakref.WeakKeyDictionary()
-        self._ended: dict[threading.Thread, list[Parker]] = {}
+        #: those that were started inside and run, with who waits for each in ``join``
+        self._joiners: dict[threading.Thread, list[Parker]] = {}
+        #: those whose function has returned
+        self._over: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._originals: list[tuple[Any, str, Any]] = []
 
     def install(self) -> None:
         """Begin."""
         self._put(threading.Thread, "start", self._start)
         self._put(threading.Thread, "join", self._join)
+        self._put(threading.Thread, "is_alive", self._is_alive)
         self._put(threading.Condition, "wait", self._wait)
         self._put(threading.Condition, "notify", self._notify)
         self._put(threading, "_time", self._time)
@@ -60,7 +67,7 @@ class Threads:
     def forget_others(self) -> None:
         """A forked child: threads that it does not have need not be waited for."""
         here = threading.current_thread()
-        self._ended = {thread: [] for thread in self._ended if thread is here}
+        self._joiners = {thread: [] for thread in self._joiners if thread is here}
 
     def remove(self) -> None:
         """End: what was there before is there again. It may be called again, where Ctrl-C cut it off."""
@@ -83,14 +90,14 @@ class Threads:
             # A thread of an executor waits for work in a way that nobody can see: its work takes part, not the thread.
             works_for_others = getattr(thread, "_target", None) is executors._worker
             seat = self._make_a_worker(thread) if works_for_others else clock.expect()
-            self._ended[thread] = []
+            self._joiners[thread] = []
             before, run = vars(thread).get("run"), thread.run
             thread.run = partial(self._run, thread, run, None if works_for_others else seat)  # type: ignore[method-assign]
             try:
                 return start_really(thread)
             except BaseException:
                 if thread.ident is None:  # it was not started; Ctrl-C may come after that
-                    self._ended.pop(thread, None)
+                    self._joiners.pop(thread, None)
                     del thread.run
                     if before is not None:
                         thread.run = before  # type: ignore[method-assign]
@@ -140,8 +147,10 @@ class Threads:
                 raise
         finally:
             del thread.run
-            for parker in self._ended.pop(thread, []):
+            self._over.add(thread)
+            for parker in self._joiners.pop(thread, []):
                 parker.unpark()
+            ThreadEnding.begins_in(thread)  # before it leaves its turn: those who wait for it are ready from now on
             seat = seat or getattr(self._here, "failed", None)
             if seat is not None:
                 clock.end(seat)
@@ -150,19 +159,29 @@ class Threads:
         clock = self._clock
 
         def join(thread: threading.Thread, timeout: float | None = None) -> None:
-            joiners = self._ended.get(thread)
+            joiners = self._joiners.get(thread)
             if joiners is None or not clock.is_member() or thread is threading.current_thread():
                 return original(thread, timeout)
             parker = Parker(_End(thread, self._crew_of.get(thread)))
             joiners.append(parker)
             due = None if timeout is None else now() + round(max(0, timeout) * SECOND)
-            while thread in self._ended:
+            while thread in self._joiners:
                 if due is not None and now() >= due:
                     return None
                 parker.park(due)
             return original(thread)  # it has run; what is left of it ends by itself
 
         return join
+
+    def _is_alive(self, original: Callable[[threading.Thread], bool]) -> Any:
+        clock, join = self._clock, threading.Thread.join
+
+        def is_alive(thread: threading.Thread) -> bool:
+            if thread in self._over and clock.is_member() and thread is not threading.current_thread():
+                join(thread)  # what is left of it ends by itself
+            return original(thread)
+
+        return is_alive
 
     def _time(self, original: Callable[[], float]) -> Any:
         clock = self._clock
