@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import LIMIT, python, waiters
@@ -18,10 +21,15 @@ from waitkit import (
     consistently_async,
     fail_after,
     http_ok,
+    move_on_after,
     reserved_port,
+    subscribe,
+    virtual_clock,
+    wait_for,
     wait_for_async,
 )
-from waitkit.engine import timers
+from waitkit.engine import timers, workers
+from waitkit.engine.workers import Workers, run_in_looker, use_workers
 
 
 def test_the_loop_goes_on():
@@ -199,3 +207,119 @@ def test_consistently_tells_who_waits():
 
     with pytest.raises(StoppedHolding, match=r"waited at tests/test_async.py:\d+"):
         asyncio.run(main())
+
+
+@contextlib.contextmanager
+def silent_server():
+    """The page of a server that takes connections and does not answer before the block is left."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield http_ok(f"http://127.0.0.1:{server.getsockname()[1]}/", look_timeout="1h")
+
+
+def test_a_busy_executor_holds_up_no_look():
+    """The threads of the loop's executor may all be busy: looks have their own."""
+    leave, ran = threading.Event(), []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, leave.wait, LIMIT)
+        with reserved_port() as port:
+            page = http_ok(f"http://127.0.0.1:{port}/")
+            await wait_for_async(page | (lambda: ran.append(threading.current_thread().name) or True), LIMIT)
+        leave.set()
+        return await busy
+
+    assert asyncio.run(main())
+    assert ran == ["waitkit-looker"]
+
+
+@pytest.mark.parametrize("scoped", [False, True], ids=["limit", "scope"])
+def test_no_thread_is_free_for_a_look(scoped):
+    """Where all threads that look are busy, a wait ends at its deadline all the same, and says why."""
+    leave = threading.Event()
+    before = use_workers(workers._workers, Workers(most=1, name="looker"))
+
+    async def main():
+        with silent_server() as page, contextlib.ExitStack() as stack:
+            waits = wait_for_async(page, None if scoped else "20ms")
+            if scoped:
+                stack.enter_context(fail_after("20ms"))
+            await waits
+
+    try:
+        run_in_looker(lambda: leave.wait(LIMIT))
+        with pytest.raises(WaitTimeout, match="no thread was free to look at the deadline") as caught:
+            asyncio.run(main())
+        assert caught.value.looks == 0
+    finally:
+        leave.set()
+        use_workers(*before)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_loop_that_ends_under_a_look(begun):
+    """A task that is cancelled in a look, whose loop is gone when the look is over, leaves no subscription behind."""
+    event, leave, records = Event(), threading.Event(), []
+    before = use_workers(workers._workers, Workers(most=1, name="looker"))
+    looking = threading.Event()
+
+    def looks():
+        if event._signal:  # the first look is made before anything is subscribed to
+            looking.set()
+            leave.wait(LIMIT)
+        return False
+
+    async def main():
+        with reserved_port() as port:
+            waited_for = http_ok(f"http://127.0.0.1:{port}/") | event | looks
+            waiting = asyncio.create_task(wait_for_async(waited_for, None), name="the one that waits")
+            await wait_for_async(looking if begun else lambda: len(event._signal), LIMIT)
+            if not begun:
+                run_in_looker(lambda: leave.wait(LIMIT))
+                event.becomes_set.notify()
+            waiting.cancel()
+
+    try:
+        with subscribe(records.append):
+            asyncio.run(main())
+            if begun:
+                assert len(event._signal) == 1
+            leave.set()
+            wait_for(lambda: len(event._signal) == 0, LIMIT)
+            wait_for(lambda: any(record.task == "the one that waits" for record in records), LIMIT)
+    finally:
+        leave.set()
+        use_workers(*before)
+    (record,) = (record for record in records if record.task == "the one that waits")
+    assert (record.outcome, record.thread) == ("cancelled", "MainThread")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: wait_for_async(Event(), "1s"),
+        lambda: consistently_async(lambda: True, "1s"),
+        lambda: wait_for_async(http_ok("http://127.0.0.1:9/"), "1s", ignore=OSError),
+    ],
+    ids=["wait_for", "consistently", "http"],
+)
+def test_a_wait_begins_when_it_is_awaited(call):
+    """Time, and scopes, are those of the one who awaits, however long before the call was made."""
+
+    async def main():
+        with move_on_after(0):
+            called_in_a_scope = call()
+        called_before = call()
+        await asyncio.sleep(5)
+        begun = clock.elapsed
+        with contextlib.suppress(WaitTimeout):
+            await called_in_a_scope
+        assert clock.elapsed == pytest.approx(begun + 1)
+        with fail_after("300ms"):
+            await called_before
+
+    with virtual_clock(real_things=False) as clock:
+        with pytest.raises(WaitTimeout, match="300 ms are over"):
+            asyncio.run(main())
+        assert clock.elapsed == pytest.approx(6.3)

@@ -23,7 +23,7 @@ def one_worker() -> Iterator[None]:
     """A process with one worker instead of 64, so that one run keeps all of them busy."""
     before = use_workers(Workers(most=1))
     yield
-    use_workers(before)
+    use_workers(*before)
 
 
 class Hanging:
@@ -117,7 +117,7 @@ def test_hangs_are_told_where_everything_hangs():
             for poller in hanging:
                 poller.stop()
         finally:
-            use_workers(before)
+            use_workers(*before)
 
 
 def refuse(*_: object) -> None:

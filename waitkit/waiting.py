@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, overload
 
 from waitkit.conditions.condition import Condition, HeldThroughout, as_condition
@@ -113,7 +114,7 @@ def wait_for(
         Cancelled: a scope around was cancelled, or its deadline came.
         TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
     """
-    return block(_wait(condition, timeout, message, ignore, unless))
+    return block(_checked(condition, timeout, message, ignore, unless)())
 
 
 @overload
@@ -171,9 +172,11 @@ def wait_for_async(
 ) -> Coroutine[Any, Any, Any]:
     """Wait until *condition* holds, without blocking the event loop.
 
+    The wait begins when it is awaited: its time begins then, and the scopes around that count. Bad input is told at the call.
+
     Args:
         condition: a :class:`Condition`, a callable without arguments (probed: called at growing gaps, in this
-            loop; combined with one that may block, as :func:`http_ok`, in a thread of its executor), or a thing of the standard
+            loop; combined with one that may block, as :func:`http_ok`, in a thread of waitkit's own), or a thing of the standard
             library: an event, thread, future, queue, process, connection, socket.
         timeout: how long to wait. Left out: 10 s (see :func:`set_defaults`), unless a scope around has a deadline.
             ``None``: no limit of its own. ``0``: one look. The last look is made at the deadline itself.
@@ -194,19 +197,26 @@ def wait_for_async(
         Cancelled: a scope around was cancelled, or its deadline came.
         TypeError, ValueError: an argument cannot be what it should be; a condition that would always be true counts.
     """
-    return wait_in_loop(_wait(condition, timeout, message, ignore, unless, calling_line()))
+    return _awaited(_checked(condition, timeout, message, ignore, unless, calling_line()))
 
 
-def _wait(
+async def _awaited(begin: Callable[[], Wait]) -> Any:
+    """Wait from now on, within the scopes of the task that awaits: the call may have been made long before, elsewhere."""
+    return await wait_in_loop(begin())
+
+
+def _checked(
     condition: object,
     timeout: Duration | DefaultTimeout | None,
     message: Message | None,
     ignore: Ignore,
     unless: object,
     caller: Caller | None = None,
-) -> Wait:
+) -> Callable[[], Wait]:
+    """What begins the wait; what is wrong with its arguments is told now."""
     _check_message(message)
-    return Wait(
+    return partial(
+        Wait,
         as_condition(condition),
         DEFAULT if timeout is DEFAULT else to_optional_nanoseconds(timeout, "timeout"),
         unless=None if unless is None else as_condition(unless, "unless"),
@@ -254,21 +264,18 @@ def consistently(condition: object, for_: Duration, *, message: Message | None =
         Cancelled: a scope around was cancelled, or its deadline came.
         TypeError, ValueError: an argument cannot be what it should be.
     """
-    return block(_holding(condition, for_, message, ignore))
+    return block(_checked_to_hold(condition, for_, message, ignore)())
 
 
 def consistently_async(
     condition: object, for_: Duration, *, message: Message | None = None, ignore: Ignore = ()
 ) -> Coroutine[Any, Any, Any]:
     """As :func:`consistently`, without blocking the event loop."""
-    return wait_in_loop(_holding(condition, for_, message, ignore, calling_line()))
+    return _awaited(_checked_to_hold(condition, for_, message, ignore, calling_line()))
 
 
-def _holding(
+def _checked_to_hold(
     condition: object, for_: Duration, message: Message | None, ignore: Ignore, caller: Caller | None = None
-) -> Wait:
+) -> Callable[[], Wait]:
     to_nanoseconds(for_, "for_")
-    _check_message(message)
-    return Wait(
-        HeldThroughout(as_condition(condition), for_), None, ignore=_exceptions(ignore), message=message, caller=caller
-    )
+    return _checked(HeldThroughout(as_condition(condition), for_), None, message, ignore, None, caller)

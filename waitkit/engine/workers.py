@@ -21,7 +21,7 @@ MOST_WORKERS: Final = 64
 
 
 class Workers:
-    """Threads ``waitkit-worker``: started when a task finds no idle one, gone when they have been idle for a while.
+    """Threads ``waitkit-<name>``: started when a task finds no idle one, gone when they have been idle for a while.
 
     One worker at a time is on its way to the queue (``_coming``), woken or being started; when it has taken its task and
     more are there, it calls the next. So a hundred short tasks do not wake a hundred threads that fight for the interpreter
@@ -31,8 +31,9 @@ class Workers:
     idle last is woken first: the others get old, and end.
     """
 
-    def __init__(self, most: int = MOST_WORKERS) -> None:
+    def __init__(self, most: int = MOST_WORKERS, name: str = "worker") -> None:
         self._most = most
+        self._name = name
         self._lock = ForkSafeLock()
         self._tasks: deque[Task] = deque()
         self._idle: dict[Parker, None] = {}
@@ -73,7 +74,7 @@ class Workers:
         if parker is not None:
             parker.unpark()
             return
-        start_thread("worker", self._work, otherwise=self._does_not_come)
+        start_thread(self._name, self._work, otherwise=self._does_not_come)
 
     def _does_not_come(self) -> None:
         with self._lock:
@@ -123,6 +124,8 @@ class Workers:
 
 
 _workers = Workers()
+#: for looks that somebody waits for, with a limit: they must not queue behind what runs for as long as it likes
+_lookers = Workers(name="looker")
 
 
 def run_in_worker(task: Task) -> None:
@@ -130,14 +133,19 @@ def run_in_worker(task: Task) -> None:
     _workers.run(task)
 
 
-def use_workers(workers: Workers) -> Workers:
-    """Make *workers* those of this process. Returns the ones used until now."""
-    global _workers
-    previous, _workers = _workers, workers
+def run_in_looker(look: Task) -> None:
+    """As :meth:`Workers.run`, on threads of this process that do nothing but look, each for a short while."""
+    _lookers.run(look)
+
+
+def use_workers(workers: Workers, lookers: Workers | None = None) -> tuple[Workers, Workers]:
+    """Make these those of this process; *lookers* left out: they stay. Returns the ones used until now."""
+    global _workers, _lookers
+    previous = _workers, _lookers
+    _workers, _lookers = workers, lookers or _lookers
     return previous
 
 
 @on_fork_in_child
 def _reset() -> None:
-    global _workers
-    _workers = Workers()
+    use_workers(Workers(), Workers(name="looker"))

@@ -191,8 +191,8 @@ class virtual_clock:  # noqa: N801 - used as a function is
         # Those of real time go on for who waits there; they have threads of their own.
         undo.append(partial(use_timers, timers.current))
         use_timers(timers.Timers())
-        undo.append(partial(use_workers, workers._workers))
-        use_workers(workers.Workers())
+        undo.append(partial(use_workers, workers._workers, workers._lookers))
+        use_workers(workers.Workers(), workers.Workers(name="looker"))
         undo.append(partial(_active.discard, self))
         _active.add(self)
         undo.append(self._threads.remove)

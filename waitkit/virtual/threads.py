@@ -30,8 +30,8 @@ class Threads:
 
     - ``Thread.start``: the parent counts its child before it runs.
     - ``Thread.join``: a wait, until the thread's function has returned.
-    - ``Thread.is_alive``: not true any more once the function has returned. Of the microseconds until the thread has really ended,
-      which are not the same each time, those that take part see nothing.
+    - ``Thread.is_alive``: not true any more once the function has returned. Those that take part see nothing of the microseconds
+      until the thread has really ended, which are not the same each time.
     - ``Condition.wait``, on which events, queues, semaphores, barriers and futures rest: a wait on the virtual clock. Threads
       that do not take part are not concerned.
     - ``Condition.notify``: it wakes those, too, and they count as running from then on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -13,7 +14,7 @@ from waitkit.ground.errors import Cancelled, WaitFailed, WaitTimeout
 from waitkit.ground.records import Outcome, Subscriber, Try, WaitRecord, publish
 from waitkit.waits.watching import Watch, earliest
 
-__all__ = ["Noted", "outcome_of", "task_name"]
+__all__ = ["Noted", "outcome_of"]
 
 # A condition that flutters for hours must not fill the memory: how it began and how it ended tell most.
 _FIRST: Final = 8
@@ -28,10 +29,24 @@ class Noted:
         started: the instant it began.
     """
 
-    __slots__ = ("_begins", "_looked", "_progress", "_started", "_wants_tries", "_woken", "tries", "untold")
+    __slots__ = (
+        "_begins",
+        "_looked",
+        "_progress",
+        "_started",
+        "_wants_tries",
+        "_woken",
+        "task",
+        "thread",
+        "tries",
+        "untold",
+    )
 
     def __init__(self, subscribers: tuple[Subscriber, ...], started: Nanoseconds) -> None:
         self._started = started
+        #: who waits; a look, and the end, may come in another thread
+        self.thread = threading.current_thread()
+        self.task = _task_name()
         #: who is to hear of the end
         self.untold = [subscriber.on_end for subscriber in subscribers if subscriber.on_end is not None]
         self._progress = [
@@ -104,7 +119,7 @@ class Noted:
         return max(0, ended - (self._looked if told is None else told))
 
 
-def task_name() -> str:
+def _task_name() -> str:
     """The name of the asyncio task that runs here; empty outside of tasks. It does not import asyncio."""
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:

@@ -7,7 +7,6 @@ threads and for ``async`` alike.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -20,7 +19,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
 from waitkit.ground.errors import Cancelled, StoppedHolding, WaitFacts, WaitFailed, WaitTimeout
 from waitkit.ground.records import Outcome, WaitRecord, subscribers
 from waitkit.ground.settings import DEFAULT, DefaultTimeout, current_settings, scaled
-from waitkit.waits.noting import Noted, outcome_of, task_name
+from waitkit.waits.noting import Noted, outcome_of
 from waitkit.waits.scopes import CancelScope, current_scopes
 from waitkit.waits.watching import Context, Verdict, Watch, earliest
 
@@ -61,6 +60,7 @@ class Wait:
         "_context",
         "_explained",
         "_generation",
+        "_hindrance",
         "_limit",
         "_look_due",
         "_message",
@@ -122,6 +122,7 @@ class Wait:
         #: see above; a driver may know it where the one who made the wait does not
         self.caller = caller
         self._explained = explained
+        self._hindrance = ""
         #: see above
         self.real = real
         self._armed: Wake | None = None
@@ -156,7 +157,12 @@ class Wait:
     @property
     def without_limit(self) -> bool:
         """Whether it waits for ever, if that has to be."""
-        return self._context.deadline is None
+        return self.deadline is None
+
+    @property
+    def deadline(self) -> Nanoseconds | None:
+        """The instant it ends at the latest; ``None`` for no limit."""
+        return self._context.deadline
 
     def describe(self) -> str:
         """What is awaited, and what was seen of it."""
@@ -307,6 +313,11 @@ class Wait:
         error.__cause__ = self._watch.error()
         return error
 
+    def overdue(self, why: str) -> BaseException:
+        """The error it ends with where nobody could look at the deadline, and why. Nothing is asked, so this takes no time."""
+        self._explained, self._hindrance = False, why
+        return self._timed_out(self._now())
+
     def _own_limit_first(self, scope: CancelScope) -> bool:
         return self._limit is not None and scope.deadline is not None and self._started + self._limit < scope.deadline
 
@@ -336,6 +347,8 @@ class Wait:
         what = self._describe_at_failure()
         asked = (explain or (self._watch,)) if self._explained else ()
         notes = [note for watch in asked for note in watch.explain()]
+        if self._hindrance:
+            notes.append(self._hindrance)
         if self.overrun > 5 * MILLISECOND:
             notes.append(f"looks took {format_duration(self.overrun)} beyond the deadline, as none is cut off")
         deadline = self._context.deadline
@@ -365,23 +378,23 @@ class Wait:
 
     def _record(self, outcome: Outcome) -> WaitRecord:
         deadline = self._context.deadline
-        thread = threading.current_thread()
         ended = self._now()
-        assert self._noted is not None
+        noted = self._noted
+        assert noted is not None
         return WaitRecord(
             what=self._message if isinstance(self._message, str) else self._what.what,
             outcome=outcome,
-            thread=thread.name,
+            thread=noted.thread.name,
             start=self._started,
             end=ended,
             limit=None if deadline is None else deadline - self._started,
             looks=self.looks,
             last=self._watch.seen(),
             caller=caller_label(self.caller),
-            thread_id=thread.ident or 0,
-            task=task_name(),
-            overshoot=self._noted.overshoot(outcome, self._started, deadline, ended),
-            tries=tuple(self._noted.tries),
+            thread_id=noted.thread.ident or 0,
+            task=noted.task,
+            overshoot=noted.overshoot(outcome, self._started, deadline, ended),
+            tries=tuple(noted.tries),
         )
 
     def _report_progress(self, instant: Nanoseconds) -> None:
