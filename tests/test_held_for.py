@@ -151,12 +151,41 @@ def test_a_blink_right_after_the_first_look_is_seen(virtual):
 
 
 def test_what_was_forgotten_counts_as_an_interruption(virtual):
-    """A thousand changes between two looks are more than a watch remembers: it does not claim to know them."""
+    """A hundred thousand changes between two looks are more than a watch remembers: it does not claim to know them."""
     value = Value(0)
-    few, many = (lambda count=count: [value.set(0) for _ in range(count)] for count in (900, 1_100))
+    few, many = (lambda count=count: [value.set(0) for _ in range(count)] for count in (90_000, 110_000))
     assert consistently(value.equals(0) & meanwhile(few), "1s")
-    with pytest.raises(StoppedHolding):
+    with pytest.raises(StoppedHolding, match="more than 100,000 values were set between two looks"):
         consistently(value.equals(0) & meanwhile(many), "1s")
+
+
+def test_many_sets_right_after_the_first_look_are_known(virtual):
+    """Who sets as quickly as he can from the first look on interrupts nothing, as long as each value is as it must be."""
+    value = Value(5)
+
+    def sets():
+        for number in range(5, 3_000):
+            value.set(number)
+
+    assert consistently(value.satisfies(lambda v: v >= 5) & meanwhile(sets, look=1), "1s")[0] == 2_999
+
+
+def test_who_sets_as_quickly_as_he_can_interrupts_nothing():
+    """In real time, beside a thread that does nothing but set: what always held has held."""
+    value, over = Value(0), Event()
+
+    def sets():
+        while not over.is_set():
+            for number in range(1_000):
+                value.set(number)
+
+    setting = Running(sets)
+    try:
+        assert wait_for(value.satisfies(lambda v: v >= 0).held_for("300ms"), LIMIT) >= 0
+        assert consistently(value.satisfies(lambda v: v >= 0), "300ms") >= 0
+    finally:
+        over.set()
+    setting.result()
 
 
 def test_changes_of_many_threads_are_all_counted():

@@ -24,6 +24,7 @@ from waitkit import (
     subscribe,
     wait_for,
 )
+from waitkit.engine.signals import ConditionHook
 from waitkit.ground import records
 
 
@@ -267,6 +268,58 @@ def test_an_interrupt_before_any_bytecode_leaves_nothing(virtual, ends, monkeypa
         exists, steps = Running(attempts, call).result()
         total += steps
     assert total > 1_000, "the wait was not interrupted at all"
+
+
+@pytest.mark.parametrize("change", ["set", "clear", "cancel", "notify", "value"])
+def test_an_interrupted_change_is_told(change):
+    """Wherever in a change Ctrl-C falls: where it was made, all who wait for it are told."""
+
+    def attempt(call, step):
+        event, value, scope, plain, heard = Event(), Value(0), CancelScope(), threading.Event(), []
+        if change == "clear":
+            event.set()
+        others = (
+            threading.Lock()
+        )  # as one in Event.wait() has: of a notify that it was not told of, we need not be told
+        others.acquire()
+        plain._cond._waiters.append(others)
+        signals = {
+            "set": (event._signal, event.becomes_set),
+            "clear": (event._signal,),
+            "cancel": (scope.changed,),
+            "notify": (ConditionHook.of(plain._cond),),
+            "value": (value._signal,),
+        }[change]
+        for signal_ in signals:
+            for number in range(3):
+                signal_.subscribe(lambda number=number: heard.append(number))
+        act, made = {
+            "set": (event.set, event.is_set),
+            "clear": (event.clear, lambda: not event.is_set()),
+            "cancel": (scope.cancel, lambda: scope.cancel_called),
+            "notify": (plain.set, lambda: not others.locked()),
+            "value": (lambda: value.set(1), value.get),
+        }[change]
+        where = []
+        exists, more = interrupted_at(call, step, act, where)
+        if made():
+            assert {*heard} == {0, 1, 2}, f"interrupted before bytecode {step} of call {call}, {where}"
+            assert len(heard) >= 3 * len(signals)
+        return exists, more
+
+    def attempts(call):
+        step, more, exists = 0, True, True
+        while more:
+            step += 1
+            exists, more = attempt(call, step)
+        return exists, step
+
+    total, call, exists = 0, 0, True
+    while exists:
+        call += 1
+        exists, steps = Running(attempts, call).result()  # a thread for each call, as above
+        total += steps
+    assert total > 10, "nothing was interrupted at all"
 
 
 def _true_at(look):

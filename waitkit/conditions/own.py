@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from waitkit.conditions.condition import Condition
@@ -23,9 +23,9 @@ T = TypeVar("T")
 #: costs about 3 us, as the processor has slept and finds nothing in its caches (measured; 0.1 us in a loop).
 _new: Final = tuple.__new__
 
-#: How many values a watch remembers between two looks. Each set wakes it, so only a wait that is busy with a long look of
-#: another condition can miss that many.
-_HISTORY: Final = 1_000
+#: How many values a watch remembers between two looks. Each set wakes it, but who sets as quickly as he can sets some 3,000 in a
+#: row before the interpreter lets another thread run, and a look of another condition may take its time.
+_HISTORY: Final = 100_000
 
 
 class _SignalWatch(Watch):
@@ -77,15 +77,24 @@ class Event(Condition[bool]):
     def set(self) -> None:
         """Set it, and wake everyone who waits for that."""
         if not self._now.holds:
-            self._now = _new(Verdict, (True, True, None, next(self._changes), False))
-            self._signal.notify()
-            self.becomes_set.notify()
+            try:
+                self._now = _new(Verdict, (True, True, None, next(self._changes), False))
+                self._signal.notify()
+                self.becomes_set.notify()
+            except BaseException:  # Ctrl-C: it may be set, and setting it again would tell nobody
+                self._signal.notify()
+                self.becomes_set.notify()
+                raise
 
     def clear(self) -> None:
         """Clear it, and wake everyone who waits for that (``~event``)."""
         if self._now.holds:
-            self._now = _new(Verdict, (False, None, None, next(self._changes), False))
-            self._signal.notify()
+            try:
+                self._now = _new(Verdict, (False, None, None, next(self._changes), False))
+                self._signal.notify()
+            except BaseException:
+                self._signal.notify()
+                raise
 
     def watch(self, context: Context) -> Watch:
         return _EventWatch(self, self._signal)
@@ -117,7 +126,7 @@ class Value(Generic[T]):
         self._name = name
         self._sets = itertools.count(1)
         self._now: tuple[T, int] = (initial, 0)  # the value, and which set() it is of: replaced as a whole
-        self._passed: dict[object, deque[T]] = {}  # what each watch has yet to judge
+        self._passed: dict[object, deque[tuple[T, int]]] = {}  # what each watch has yet to judge
         self._signal = Signal()
 
     def get(self) -> T:
@@ -126,11 +135,15 @@ class Value(Generic[T]):
 
     def set(self, value: T) -> None:
         """Replace the value, and wake everyone who waits for one, equal or not to the one before."""
-        self._now = (value, next(self._sets))
-        # After the value, not before: a watch that begins in between sees it by itself.
-        for passed in self._passed.copy().values():
-            passed.append(value)
-        self._signal.notify()
+        try:
+            self._now = now = (value, next(self._sets))
+            # After the value, not before: a watch that begins in between sees it by itself.
+            for passed in self._passed.copy().values():
+                passed.append(now)
+            self._signal.notify()
+        except BaseException:
+            self._signal.notify()
+            raise
 
     def satisfies(self, predicate: Callable[[T], object]) -> Condition[T]:
         """Holds while *predicate* of the value is true; its value is that value.
@@ -173,40 +186,44 @@ class _Satisfies(Condition[T]):
         return f"{self._holder.name} {self._words or f'to satisfy {describe_callable(self._predicate)}'}"
 
     def watch(self, context: Context) -> Watch:
-        return _SatisfiesWatch(self._holder, self._signal, self._predicate)
+        return _SatisfiesWatch(self._holder, self._signal, self._predicate, keeps_history=context.both_ways)
 
 
 class _SatisfiesWatch(_SignalWatch):
     """Judges the current value. Of values that came and went in between it counts whether one was judged otherwise."""
 
-    __slots__ = ("_epoch", "_holder", "_judged", "_passed", "_predicate")
+    __slots__ = ("_epoch", "_first", "_forgotten", "_holder", "_judged", "_keeps_history", "_passed", "_predicate")
 
-    def __init__(self, holder: Value[Any], signal: Signal, predicate: Callable[[Any], object]) -> None:
+    def __init__(
+        self, holder: Value[Any], signal: Signal, predicate: Callable[[Any], object], *, keeps_history: bool
+    ) -> None:
         super().__init__(signal)
         self._holder = holder
         self._predicate = predicate
-        self._passed: deque[Any] = deque(maxlen=_HISTORY)
+        #: somebody needs to know of interruptions
+        self._keeps_history = keeps_history
+        self._passed: deque[tuple[Any, int]] = deque(maxlen=_HISTORY)
         self._epoch = 0
+        self._forgotten = False
         self._judged = holder._now
+        self._first: int | None = None
 
     @property
     def calls_user_code(self) -> bool:
         return True
 
-    def arm(self, wake: Wake) -> None:
-        self._holder._passed[self] = self._passed
-        super().arm(wake)
-        # Nobody noted what was set since the first look. One set is what the next look finds; of more, one is unknown.
-        if self._holder._now[1] - self._judged[1] > 1:
-            self._epoch += 1
-
     def look(self, now: Nanoseconds) -> Verdict:
+        if self._first is None and self._keeps_history:
+            self._holder._passed[self] = self._passed  # before the first value is judged, so that none is missed
         passed = [self._passed.popleft() for _ in range(len(self._passed))]
-        self._judged = self._holder._now
-        value = self._judged[0]
+        self._judged = value, number = self._holder._now
         holds = self._judge(value)
-        # Where values were forgotten, any may have been among them.
-        if len(passed) == _HISTORY or any(self._judge(other) is not holds for other in passed if other is not value):
+        if self._first is None:
+            self._first = number
+        self._forgotten = len(passed) == _HISTORY  # any may have been among them
+        if self._forgotten or any(
+            self._judge(other) is not holds for other, when in passed if self._first < when != number
+        ):
             self._epoch += 1
         return Verdict(holds, value, None, self._epoch)
 
@@ -221,6 +238,13 @@ class _SatisfiesWatch(_SignalWatch):
 
     def seen(self) -> str:
         return describe_value(self._judged[0])
+
+    def explain(self) -> Sequence[str]:
+        return (
+            (f"more than {_HISTORY:,} values were set between two looks, too many to judge each",)
+            if self._forgotten
+            else ()
+        )
 
 
 Event.__module__ = Value.__module__ = "waitkit"

@@ -47,7 +47,10 @@ class Signal:
         self._subscribers.pop(token, None)
 
     def notify(self) -> None:
-        """Call every subscriber, in the order they came."""
+        """Call every subscriber, in the order they came.
+
+        Ctrl-C can come before all are called, or before any is. Who changes something that others wait for calls this again then.
+        """
         if self._subscribers:
             for wake in self._subscribers.copy().values():
                 wake()
@@ -82,8 +85,10 @@ class ConditionHook(Signal):
         assert condition is not None  # whoever notifies has it
         try:
             type(condition).notify(condition, n)
-        finally:  # where Ctrl-C comes in between, we have the change told all the same
             self.notify()
+        except BaseException:
+            self.notify()
+            raise
 
     @classmethod
     def of(cls, condition: object) -> ConditionHook | None:

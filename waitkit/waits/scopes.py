@@ -105,8 +105,12 @@ class CancelScope:
         """
         check_text(reason, "reason")
         if self._reason is None:
-            self._reason = reason
-            self._signal.notify()
+            try:
+                self._reason = reason
+                self._signal.notify()
+            except BaseException:  # Ctrl-C: it may be cancelled, and cancelling it again would tell nobody
+                self._signal.notify()
+                raise
 
     # What a wait asks of the scopes around it.
 
