@@ -7,8 +7,10 @@ import queue
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from support import LIMIT, Running, python, rests, together, until, waiters
@@ -318,3 +320,17 @@ if sys.version_info >= (3, 13):
         until(lambda: waiters(items.not_empty) == 1)
         items.shutdown()
         assert waiting.result() is items
+
+
+def test_a_mock_is_called():
+    """A mock has whatever it is asked for, a ``fileno()`` too: it is a callable all the same."""
+    for answers in (Mock, MagicMock):
+        looked = answers(side_effect=[0, 0, "here"])
+        assert wait_for(looked, LIMIT) == "here"
+        assert looked.call_count == 3
+
+
+def test_what_passes_fileno_on_is_a_descriptor():
+    """A wrapper that hands each attribute on has the descriptor of what it wraps."""
+    with tempfile.NamedTemporaryFile() as file:
+        assert wait_for(file, LIMIT) is file

@@ -74,6 +74,7 @@ PERMITTED = {
     ("waitkit/processes/guardian.py", "waitpid"): "with WNOHANG",
     ("waitkit/processes/guard.py", "poll"): "in the guardian, which is a program of its own and has nothing else to do",
     ("waitkit/processes/gone.py", "waitpid"): "with WNOHANG",
+    ("waitkit/conditions/processes.py", "waitid"): "with WNOHANG",
     ("waitkit/processes/notifications.py", "recvmsg"): "of a socket that does not block",
     ("waitkit/ports/addresses.py", "connect"): "of UDP, which sends nothing",
     (

@@ -17,6 +17,7 @@ from waitkit import (
     Event,
     StoppedHolding,
     WaitTimeout,
+    after,
     any_of,
     consistently_async,
     fail_after,
@@ -311,7 +312,7 @@ def test_a_wait_begins_when_it_is_awaited(call):
         with move_on_after(0):
             called_in_a_scope = call()
         called_before = call()
-        await asyncio.sleep(5)
+        await after(5)
         begun = clock.elapsed
         with contextlib.suppress(WaitTimeout):
             await called_in_a_scope

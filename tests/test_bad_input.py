@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from unittest.mock import Mock
 
 import pytest
 
@@ -141,6 +142,13 @@ def test_durations(call, bad):
         (lambda: path_exists(""), "path='' is empty"),
         (lambda: unix_socket_listening(5), "path=5"),
         (lambda: unix_socket_listening("x" * 200), "too long"),
+        (lambda: unix_socket_listening("x\0y"), "contains a null character"),
+        (lambda: unix_socket_listening(""), "path='' is empty"),
+        (lambda: http_ok("http://localhost/", context=3), "context=3 is no ssl.SSLContext"),
+        (lambda: process_exited(10**12), "pid=1000000000000 is not the id of a process"),
+        (lambda: readable(Mock(spec_set=["fileno"])), "its fileno\\(\\) gives <Mock"),
+        (lambda: readable(Mock(**{"fileno.return_value": None})), "its fileno\\(\\) gives None"),
+        (lambda: readable(Mock(**{"fileno.return_value": True})), "its fileno\\(\\) gives True"),
         (lambda: process_exited("redis"), "'redis' is no process"),
         (lambda: process_exited(0), "pid=0"),
         (lambda: process_exited(-5), "pid=-5"),

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,7 @@ import pytest
 from children import LONG, no_descriptor_left
 
 from waitkit import CancelScope, WaitFailed, WaitTimeout, after, http_ok, reserved_port, wait_for, wait_for_async
+from waitkit.ports import http
 
 #: What a server answers to a path: given the request's number, from 1, a status.
 Answer = Callable[[int], int]
@@ -395,3 +397,12 @@ def test_bad_look_timeout(patience: object, kind: type[Exception]) -> None:
     """A look without time for an answer is refused when the condition is made."""
     with pytest.raises(kind, match="look_timeout"):
         http_ok("http://localhost/", look_timeout=patience)  # type: ignore[arg-type]
+
+
+def test_whatever_follows_the_connect_has_what_is_left() -> None:
+    """A handshake does not begin the time of a look anew: the socket comes with what the connect has left of it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = (socket.AF_INET, server.getsockname())
+        for left in (50, 0.0001):
+            with http._connected_to([address], time.monotonic() + left, "host", 3_600) as sock:
+                assert 0 < (sock.gettimeout() or 0) <= max(left, 0.001)

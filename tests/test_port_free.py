@@ -323,3 +323,21 @@ def test_no_host() -> None:
     """What is no host is refused when the condition is made."""
     with pytest.raises(TypeError, match="is not a host"):
         port_free(80, "")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS])
+def test_without_a_descriptor_to_ask_with_it_looks_again(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """That no descriptor is left says nothing of the port, and passes; the wait goes on until it does."""
+    asked = []
+
+    def is_free(*args: object, **options: object) -> bool:
+        asked.append(args)
+        if len(asked) < 4:
+            raise OSError(number, os.strerror(number))
+        return True
+
+    monkeypatch.setattr(free, "is_free", is_free)
+    assert wait_for(port_free(5_000), LONG) == 5_000
+    asked.clear()
+    with pytest.raises(WaitTimeout, match=os.strerror(number).lower()):
+        wait_for(port_free(5_000), 0)

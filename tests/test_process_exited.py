@@ -46,6 +46,20 @@ def test_a_popen_of_psutil_knows_its_exit_code():
     assert wait_for(process_exited(process), LIMIT) == (process.pid, 3)
 
 
+@pytest.mark.parametrize("ends", [3, -9])
+@pytest.mark.parametrize("given", [int, psutil.Process])
+def test_a_child_is_not_reaped(given, ends):
+    """Of a child that is given by its pid the exit code is known, and who has forked it can still wait for it."""
+    pid = os.fork()
+    if pid == 0:
+        if ends < 0:
+            os.kill(os.getpid(), -ends)
+        os._exit(ends)
+    assert wait_for(process_exited(given(pid)), LIMIT) == (pid, ends)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ends
+    assert wait_for(process_exited(pid), 0) == (pid, None)
+
+
 def test_what_cannot_be_asked_is_refused():
     """What has a pid but cannot be asked by a thread, and what is no process at all, are a TypeError at once."""
 

@@ -45,7 +45,7 @@ def test_in_a_loop():
 
     async def main():
         thread = sleeps(1)
-        other = asyncio.create_task(asyncio.sleep(0.5))
+        other = asyncio.create_task(wait_for_async(after("500ms")))
         await wait_for_async(thread, "1h")
         assert other.done()
 

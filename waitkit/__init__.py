@@ -4,11 +4,11 @@ Importing this package imports nothing else of it: each public name is loaded wh
 that ``from waitkit import wait_for`` costs neither asyncio nor psutil nor wrapt.
 """
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 __version__ = "0.1.0"
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from waitkit.conditions.condition import AnyHeld as AnyHeld
     from waitkit.conditions.condition import Condition as Condition
     from waitkit.conditions.condition import all_of as all_of
@@ -178,7 +178,8 @@ _HOMES = {
     "who_holds": "ports.holders",
 }
 
-__all__ = list(_HOMES)
+if not _typing.TYPE_CHECKING:  # to type checkers, which cannot evaluate this, all names above are public
+    __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

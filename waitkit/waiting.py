@@ -10,8 +10,9 @@ from waitkit.conditions.condition import Condition, HeldThroughout, as_condition
 from waitkit.ground.callers import Caller, calling_line
 from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
+from waitkit.waits.account import Message
 from waitkit.waits.drivers import block, wait_in_loop
-from waitkit.waits.wait import Message, Wait
+from waitkit.waits.wait import Wait
 
 if TYPE_CHECKING:
     import multiprocessing.process
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
     AnEvent: TypeAlias = threading.Event | multiprocessing.synchronize.Event
     AProcess: TypeAlias = subprocess.Popen[Any] | multiprocessing.process.BaseProcess | psutil.Process
-    Thing = TypeVar("Thing", bound=threading.Thread | Future[Any] | queue.Queue[Any] | HasFileno)
+    Thing = TypeVar(
+        "Thing", bound=threading.Thread | Future[Any] | queue.Queue[Any] | queue.SimpleQueue[Any] | HasFileno
+    )
 
 __all__ = ["consistently", "consistently_async", "wait_for", "wait_for_async"]
 

@@ -33,8 +33,11 @@ def adaptor_for(thing: object) -> Any | None:
         entry = _ADAPTORS.get(f"{base.__module__}.{base.__qualname__}")
         if entry is not None:
             return getattr(import_module(entry[0]), entry[1])
-    if callable(getattr(thing, "fileno", None)) and not isinstance(thing, type):
-        return import_module("waitkit.conditions.descriptors").Readable
-    if callable(thing):
+    # What its class has, first: a Mock has everything, and is meant to be called.
+    kind = type if isinstance(thing, type) else type(thing)
+    has_fileno = callable(getattr(kind, "fileno", None))
+    if callable(thing) and not has_fileno:
         return import_module("waitkit.conditions.probes").Probe
+    if has_fileno or callable(getattr(thing, "fileno", None)):
+        return import_module("waitkit.conditions.descriptors").Readable
     return None

@@ -8,7 +8,7 @@ from typing import Any
 from waitkit.engine.descriptor_place import DescriptorPlace
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
-from waitkit.waits.wait import Watchable
+from waitkit.waits.account import Watchable
 from waitkit.waits.watching import Context, Verdict, Watch, earliest
 
 __all__ = ["AllOfWatch", "AnyOfWatch", "HeldForWatch", "NotWatch", "PassingWatch"]

@@ -6,7 +6,7 @@ import errno
 import io
 import select
 import selectors
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.descriptor_place import DescriptorPlace
@@ -26,6 +26,9 @@ class HasFileno(Protocol):
     """Whatever has a file descriptor."""
 
     def fileno(self) -> int: ...
+
+
+F = TypeVar("F", bound=HasFileno | int)
 
 
 class DescriptorWatch(Watch):
@@ -76,10 +79,10 @@ class DescriptorWatch(Watch):
             self._subscription = None
 
 
-class Readable(Condition[object]):
+class Readable(Condition[F]):
     """A descriptor that can be read without blocking, or has ended; its value is what was given."""
 
-    def __init__(self, thing: HasFileno | int) -> None:
+    def __init__(self, thing: F) -> None:
         self._thing = thing
         _fileno(thing)
 
@@ -132,6 +135,8 @@ def _fileno(thing: HasFileno | int) -> int:
         fd = thing if isinstance(thing, int) else thing.fileno()
     except io.UnsupportedOperation:  # io.StringIO and its like
         raise TypeError(f"{thing!r} has no file descriptor: it is in memory alone") from None
+    if isinstance(fd, bool) or not isinstance(fd, int):
+        raise TypeError(f"{thing!r} has no file descriptor: its fileno() gives {fd!r}")
     if fd < 0:
         raise ValueError(f"{thing!r} has no open file descriptor (it says {fd})")
     if fd > _GREATEST:
@@ -139,7 +144,7 @@ def _fileno(thing: HasFileno | int) -> int:
     return fd
 
 
-def readable(thing: HasFileno | int) -> Condition[object]:
+def readable(thing: F) -> Condition[F]:
     """Holds when a file descriptor can be read without blocking, or has reached its end; its value is *thing*.
 
     A wait is woken by the kernel where it offers epoll or kqueue. Regular files are always readable. The kernel does not know of

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from waitkit.conditions.condition import Condition
+from waitkit.ground.checks import check_path
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Verdict, Watch
 
@@ -60,12 +61,5 @@ def path_exists(path: str | os.PathLike[str]) -> Condition[Path]:
         TypeError: *path* is no path.
         ValueError: it is empty, or contains a null character.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
-    if not os.fspath(path):
-        raise ValueError(
-            f"path={path!r} is empty: it would be the working directory, which exists. Was a variable not set?"
-        )
-    if "\0" in os.fsdecode(os.fspath(path)):
-        raise ValueError(f"path={path!r} cannot be a path: it contains a null character")
-    return _PathExists(Path(os.path.abspath(path)))
+    hint = ": it would be the working directory, which exists. Was a variable not set?"
+    return _PathExists(check_path(path, "path", hint))

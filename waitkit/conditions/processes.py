@@ -45,7 +45,7 @@ ProcessExit.__module__ = "waitkit"
 class ProcessExited(Condition[ProcessExit]):
     """A process that has ended: a ``Popen``, a ``multiprocessing.Process``, a ``psutil.Process`` or a pid.
 
-    A zombie has ended. A child of ours is reaped by the look that finds it ended, as ``poll()`` would. For a bare pid
+    A zombie has ended. A ``Popen`` or ``multiprocessing.Process`` is reaped by the look that finds it ended. For a bare pid
     the process is identified when the condition is made, so that a later one of the same pid is not mistaken for it.
     """
 
@@ -73,6 +73,9 @@ class ProcessExited(Condition[ProcessExit]):
     def watch(self, context: Context) -> Watch:
         return _ProcessWatch(self, context)
 
+
+#: A process id is an int of C.
+_GREATEST: Final = 2**31 - 1
 
 #: How long after the kernel has said that a process ended its exit code may take to become known: another thread may have
 #: reaped it, or a fork server may be about to tell. After that nobody knows it.
@@ -148,8 +151,8 @@ def _pid(process: Any) -> int | None:
 
 
 def _from_pid(pid: int) -> Any:
-    if isinstance(pid, bool) or pid <= 0:
-        raise ValueError(f"pid={pid!r} is not the id of a process: give a number above 0")
+    if isinstance(pid, bool) or not 0 < pid <= _GREATEST:
+        raise ValueError(f"pid={pid!r} is not the id of a process: give a number from 1 to {_GREATEST}")
     import psutil
 
     try:
@@ -184,11 +187,26 @@ def _psutil_ended(process: Any) -> ProcessExit | None:
     import psutil
 
     try:
-        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if not process.is_running():
+            return ProcessExit(process.pid, None)
+        if process.status() != psutil.STATUS_ZOMBIE:
             return None
     except psutil.NoSuchProcess:
-        pass
-    return ProcessExit(process.pid, None)
+        return ProcessExit(process.pid, None)
+    return ProcessExit(process.pid, _code_of_zombie(process.pid))
+
+
+def _code_of_zombie(pid: int) -> int | None:
+    """What a child of ours ended with that nobody has reaped yet; it stays for who does. ``None`` for a child of others."""
+    if not hasattr(os, "waitid"):
+        return None
+    try:
+        told = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if told is None:
+        return None
+    return told.si_status if told.si_code == os.CLD_EXITED else -told.si_status
 
 
 #: Ways to ask, by what only those have who can be asked so; a ``psutil.Popen`` can in two ways, of which the first knows more.
@@ -203,11 +221,12 @@ def process_exited(process: Any) -> Condition[ProcessExit]:
     Args:
         process: a ``subprocess.Popen``, a ``multiprocessing.Process``, a ``psutil.Process``, or a pid. A pid that does
             not exist counts as ended. The exit code is known only for children, and not where somebody else has reaped one.
+            A child that is given by its pid, or as a ``psutil.Process``, is not reaped: who has forked it still can.
             Of a :class:`waitkit.ManagedProcess` it is the process that runs now, as in ``exited``.
 
     Raises:
         TypeError: *process* is nothing of these.
-        ValueError: a pid is not above 0.
+        ValueError: a pid is not above 0, or beyond all process ids.
         RuntimeError: a ``ManagedProcess`` has not been started.
     """
     # Who has such a condition of his own knows best; a ManagedProcess lives on a floor above this one.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
-__all__ = ["check_bool", "check_count", "check_text"]
+__all__ = ["check_bool", "check_count", "check_path", "check_text"]
 
 
 def check_bool(value: object, name: str) -> bool:
@@ -27,6 +29,23 @@ def check_count(value: Any, name: str, hint: str = "") -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"{name}={value!r} is not a whole number of 1 or more{hint}")
     return value
+
+
+def check_path(value: object, name: str, hint: str = "") -> Path:
+    """*value*, which is a path, made absolute: a relative one counts from the working directory of now.
+
+    Raises:
+        TypeError: it is no path.
+        ValueError: it is empty, where *hint* is added, or contains a null character.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}={value!r} is not a path: give a str or a pathlib.Path")
+    path = os.fsdecode(value)
+    if not path:
+        raise ValueError(f"{name}={value!r} is empty{hint}")
+    if "\0" in path:
+        raise ValueError(f"{name}={value!r} cannot be a path: it contains a null character")
+    return Path(os.path.abspath(path))
 
 
 def check_text(value: object, name: str) -> str:

@@ -30,6 +30,8 @@ _QUESTIONS: Final = 5
 _STAYS: Final = 3
 
 _IN_USE: Final = os.strerror(errno.EADDRINUSE).lower()
+#: No descriptor or memory is left to ask with. That passes, and says nothing of the port.
+_OUT_OF_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -73,6 +75,9 @@ class _PortFreeWatch(Watch):
             self._trouble = str(error)
             return Verdict(False, None, self._context.next_look(clock_now()))
         except OSError as error:
+            if error.errno in _OUT_OF_MEANS:
+                self._trouble = str(error.strerror).lower()
+                return Verdict(False, None, self._context.next_look(clock_now()))
             error.add_note(f"That was found while waiting for {self._condition.what}.")
             raise
         after = clock_now()

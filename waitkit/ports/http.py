@@ -121,7 +121,7 @@ class _HttpWatch(Watch):
         else:
             connection = http.client.HTTPConnection(parts.hostname, self._port, timeout=patience)
         # As it would itself, but for the name service: it asks that, and waits for as long as it takes.
-        connection._create_connection = partial(_connected_to, addresses)  # type: ignore[attr-defined]
+        connection._create_connection = partial(_connected_to, addresses, over)  # type: ignore[attr-defined]
         try:
             connection.connect()
             self._answered_at = _peer_of(connection.sock)
@@ -137,14 +137,13 @@ class _HttpWatch(Watch):
         return self._trouble
 
 
-def _connected_to(addresses: Sequence[Address], _: object, timeout: float, *__: object) -> socket.socket:
-    """A connection to the first of *addresses* that takes one."""
-    over = time.monotonic() + timeout
+def _connected_to(addresses: Sequence[Address], over: float, *_: object) -> socket.socket:
+    """A connection to the first of *addresses* that takes one. Whatever is done with it next has what is left of the time."""
     failed: OSError = OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     for family, where in addresses:
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(max(MILLISECOND / SECOND, over - time.monotonic()))
+            sock.settimeout(_left(over))
             sock.connect(where)
         except OSError as error:
             sock.close()
@@ -153,9 +152,13 @@ def _connected_to(addresses: Sequence[Address], _: object, timeout: float, *__: 
             sock.close()
             raise
         else:
-            sock.settimeout(timeout)
+            sock.settimeout(_left(over))
             return sock
     raise failed
+
+
+def _left(over: float) -> float:
+    return max(MILLISECOND / SECOND, over - time.monotonic())
 
 
 def _peer_of(sock: socket.socket) -> Address | None:
@@ -217,6 +220,8 @@ def http_ok(
         raise ValueError(f"status={status!r} names no status, so no answer would ever be good")
     if isinstance(status, int) and not 100 <= status <= 999:
         raise ValueError(f"status={status!r} is none that a server answers with: they have three digits")
+    if context is not None and not isinstance(context, ssl.SSLContext):
+        raise TypeError(f"context={context!r} is no ssl.SSLContext")
     patience = to_nanoseconds(look_timeout, "look_timeout")
     if patience == 0:
         raise ValueError(f"look_timeout={look_timeout!r} leaves no time for an answer: give more than 0")

@@ -12,6 +12,7 @@ from typing import Final
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.signals import Wake
+from waitkit.ground.checks import check_path
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.ports.addresses import Address, check_host, check_port, is_local
 from waitkit.ports.connecting import ConnectWatch
@@ -247,13 +248,9 @@ def unix_socket_listening(path: str | os.PathLike[str]) -> Condition[Path]:
 
     Raises:
         TypeError: *path* is no path.
-        ValueError: it is too long for a socket.
+        ValueError: it is empty, or too long for a socket, or contains a null character, as the names of "abstract" sockets do.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path={path!r} is not a path: give a str or a pathlib.Path")
-    if not os.fspath(path):
-        raise ValueError(f"path={path!r} is empty")
-    absolute = os.path.abspath(path)
+    absolute = check_path(path, "path")
     if len(os.fsencode(absolute)) > LONGEST_PATH:
-        raise ValueError(f"path={absolute!r} is too long for a unix socket: at most {LONGEST_PATH} bytes")
-    return _UnixSocketListening(Path(absolute))
+        raise ValueError(f"path={str(absolute)!r} is too long for a unix socket: at most {LONGEST_PATH} bytes")
+    return _UnixSocketListening(absolute)

@@ -12,9 +12,10 @@ from waitkit.policies.gcra import Rate
 from waitkit.rates.reservation import Reservation, TurnCome
 from waitkit.rates.store import InProcessStore, Store
 from waitkit.rates.turns import Turn, TurnQueue
+from waitkit.waits.account import checkpoint
 from waitkit.waits.drivers import block, wait_in_loop
 from waitkit.waits.scopes import current_scopes
-from waitkit.waits.wait import Wait, checkpoint
+from waitkit.waits.wait import Wait
 
 __all__ = ["RateLimiter", "check_tokens"]
 

@@ -29,9 +29,10 @@ from waitkit.retry.records import (
     tell,
     tell_broken,
 )
+from waitkit.waits.account import checkpoint
 from waitkit.waits.drivers import Flow, drive, drive_in_loop
 from waitkit.waits.scopes import current_scopes
-from waitkit.waits.wait import Wait, checkpoint
+from waitkit.waits.wait import Wait
 
 __all__ = ["Override", "Retrier", "override"]
 

@@ -59,7 +59,8 @@ class CancelScope:
 
     Scopes nest: of all deadlines around a wait the tightest wins, and the outermost scope that is cancelled takes the
     exception in. A scope may be handed to other threads, which enter it with their own ``with``; its deadline counts from
-    the first entry. Threads do not inherit scopes; tasks do, as they inherit their context.
+    the first entry. Threads do not inherit scopes; tasks do, as they inherit their context, and so does a forked child, as one of
+    ``multiprocessing``: it obeys the deadlines, and is not told of what its parent cancels.
 
     Args:
         timeout: how long the block may take, counted from the first entry; ``None`` for no limit.
