@@ -86,14 +86,11 @@ class Agenda(Generic[E]):
     def take(self, instant: Nanoseconds) -> E | None:
         """Take out the live entry that comes up first, if it is due at *instant*; ``None`` where it is not."""
         rows = self._open
-        if not rows or not rows[0][2].live:
-            if self.first() is None:
-                return None
-            rows = self._open
-        entry = rows[0][2]
-        if entry.due > instant:
+        # That of first(), where nothing is to be dropped: one function less, as thousands of pollers come this way.
+        entry = rows[0][2] if rows and rows[0][2].live else self.first()
+        if entry is None or entry.due > instant:
             return None
-        heapq.heappop(rows)
+        heapq.heappop(self._open)
         self._size -= 1
         return entry
 

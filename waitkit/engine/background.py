@@ -98,10 +98,8 @@ def start_thread(
 
 def others_may_fork() -> bool:
     """Whether there is a thread beside this one that may start a process, whoever has begun it; for Linux."""
-    return any(int(task) not in _fork_nothing for task in os.listdir("/proc/self/task") if int(task) != _me())
-
-
-_me = threading.get_native_id
+    here = threading.get_native_id()
+    return any(number not in _fork_nothing for number in map(int, os.listdir("/proc/self/task")) if number != here)
 
 
 def run_shown(task: Callable[[], None]) -> None:

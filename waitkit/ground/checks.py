@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_bool", "check_count", "check_path", "check_text"]
+__all__ = ["check_bool", "check_callables", "check_count", "check_path", "check_text"]
 
 
 def check_bool(value: object, name: str) -> bool:
@@ -18,6 +18,17 @@ def check_bool(value: object, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is neither True nor False")
     return value
+
+
+def check_callables(hint: str = "", **values: object) -> None:
+    """Each of *values* is None or can be called.
+
+    Raises:
+        TypeError: one is something else; *hint* is added.
+    """
+    for name, value in values.items():
+        if value is not None and not callable(value):
+            raise TypeError(f"{name}={value!r} cannot be called{hint}")
 
 
 def check_count(value: Any, name: str, hint: str = "") -> int:

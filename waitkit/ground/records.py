@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
-from waitkit.ground.checks import check_bool
+from waitkit.ground.checks import check_bool, check_callables
 from waitkit.ground.durations import Duration, Nanoseconds, format_duration, to_nanoseconds
 
 __all__ = [
@@ -171,9 +171,7 @@ def subscribe(
     """
     if on_end is None and on_progress is None:
         raise TypeError("subscribe() needs on_end=, on_progress=, or both")
-    for name, callback in (("on_end", on_end), ("on_progress", on_progress)):
-        if callback is not None and not callable(callback):
-            raise TypeError(f"{name}={callback!r} cannot be called: give a function of one WaitRecord")
+    check_callables(": give a function of one WaitRecord", on_end=on_end, on_progress=on_progress)
     if isinstance(progress_growth, bool) or not isinstance(progress_growth, int | float):
         raise TypeError(f"progress_growth={progress_growth!r} is not a number from 1.01 to 1000")
     if not 1.01 <= progress_growth <= 1_000:

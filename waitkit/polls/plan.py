@@ -10,7 +10,7 @@ import attrs
 
 from waitkit.conditions.condition import Condition, as_condition
 from waitkit.decorators.wrapping import refuse_unknown_options
-from waitkit.ground.checks import check_bool, check_count
+from waitkit.ground.checks import check_bool, check_callables, check_count
 from waitkit.ground.durations import Duration, Nanoseconds, to_nanoseconds
 from waitkit.policies.backoff import Backoff
 from waitkit.policies.schedule import Missed, Schedule, Timing, read_schedule
@@ -90,9 +90,7 @@ def _read(
 ) -> Plan:
     if max_runs is not None:
         check_count(max_runs, "max_runs", "; None means no limit")
-    for name, function in (("on_error", on_error), ("on_hang", on_hang)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name}={function!r} cannot be called")
+    check_callables(on_error=on_error, on_hang=on_hang)
     if on_hang is not None and hang_after is None:
         raise ValueError("on_hang is never called without hang_after: say how long a run may take")
     check_bool(own_thread, "own_thread")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from waitkit.conditions.processes import ProcessExit
+from waitkit.ground.checks import check_callables
 from waitkit.ground.durations import Nanoseconds
 from waitkit.policies.backoff import Backoff, Chance
 from waitkit.policies.gcra import Rate
@@ -58,11 +59,8 @@ class RestartPolicy:
             raise ValueError(f'when={self.when!r} is none: give "on_failure" or "always"')
         if not isinstance(self.backoff, Backoff):
             raise TypeError(f"backoff={self.backoff!r} is none: give Backoff(...)")
-        for name, callback in (("on_restart", self.on_restart), ("on_give_up", self.on_give_up)):
-            if callback is not None and not callable(callback):
-                raise TypeError(
-                    f"{name}={callback!r} cannot be called: give a function of the process and its ProcessExit"
-                )
+        hint = ": give a function of the process and its ProcessExit"
+        check_callables(hint, on_restart=self.on_restart, on_give_up=self.on_give_up)
 
     def answers(self, code: int | None) -> bool:
         """Whether an end with this exit code is answered by a restart."""

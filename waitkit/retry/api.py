@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self, TypedDict, TypeVar, Unpack
 from waitkit.conditions.condition import as_condition
 from waitkit.decorators.wrapping import refuse_unknown_options, wrap
 from waitkit.engine.clock import now
-from waitkit.ground.checks import check_bool, check_count
+from waitkit.ground.checks import check_bool, check_callables, check_count
 from waitkit.ground.durations import Duration, to_nanoseconds, to_optional_nanoseconds
 from waitkit.policies.backoff import Backoff, Jitter
 from waitkit.policies.retrying import RetryOn, RetryPolicy, read_on
@@ -65,9 +65,7 @@ def _retrier(
         check_count(attempts, "attempts", "; None means no limit, with a timeout")
     if attempts is None and timeout is None:
         raise ValueError("attempts=None and timeout=None would try for ever: give one of the two a limit")
-    for name, function in (("on_result", on_result), ("on_retry", on_retry), ("on_give_up", on_give_up)):
-        if function is not None and not callable(function):
-            raise TypeError(f"{name}={function!r} cannot be called")
+    check_callables(on_result=on_result, on_retry=on_retry, on_give_up=on_give_up)
     if budget is not None and not isinstance(budget, RetryBudget):
         raise TypeError(f"budget={budget!r} is no RetryBudget")
     backoff = Backoff(base=base, factor=factor, max_delay=max_delay, jitter=jitter)
