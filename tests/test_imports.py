@@ -71,7 +71,8 @@ def test_the_first_wait_on_a_thing_of_threading_loads_little(thing):
         """)
     assert run.returncode == 0, run.stderr
     loaded = ast.literal_eval(run.stdout)
-    ours = {"waitkit.conditions.threads", "waitkit.conditions.probes", "waitkit.conditions.sources"}
+    names = ("notifying", "thread_ends", "probes", "sources")
+    ours = {f"waitkit.conditions.{name}" for name in names}
     # the text of a lambda in an error is found in its source
     assert set(loaded) - ours <= {"ast", "_ast", "linecache", "tokenize", "_tokenize", "token", "contextlib"}, loaded
 

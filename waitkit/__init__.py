@@ -14,12 +14,12 @@ if _typing.TYPE_CHECKING:
     from waitkit.conditions.condition import all_of as all_of
     from waitkit.conditions.condition import any_of as any_of
     from waitkit.conditions.descriptors import readable as readable
+    from waitkit.conditions.notifying import notified as notified
     from waitkit.conditions.own import Event as Event
     from waitkit.conditions.own import Value as Value
     from waitkit.conditions.paths import path_exists as path_exists
     from waitkit.conditions.processes import ProcessExit as ProcessExit
     from waitkit.conditions.processes import process_exited as process_exited
-    from waitkit.conditions.threads import notified as notified
     from waitkit.conditions.timing import after as after
     from waitkit.decorators.waits_for import waits_for as waits_for
     from waitkit.ground.durations import Duration as Duration
@@ -145,7 +145,7 @@ _HOMES = {
     "log_long_waits": "ground.records",
     "managed_process": "processes.api",
     "move_on_after": "waits.scopes",
-    "notified": "conditions.threads",
+    "notified": "conditions.notifying",
     "notify_ready": "processes.notify",
     "notify_status": "processes.notify",
     "notify_stopping": "processes.notify",

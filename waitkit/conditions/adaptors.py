@@ -9,15 +9,15 @@ __all__ = ["ACCEPTED_FORMS", "adaptor_for"]
 
 #: Class of the object (any of its bases) -> module and class of the condition made of it.
 _ADAPTORS: Final = {
-    "threading.Event": ("waitkit.conditions.threads", "EventSet"),
-    "threading.Thread": ("waitkit.conditions.threads", "ThreadEnded"),
-    "concurrent.futures._base.Future": ("waitkit.conditions.threads", "FutureDone"),
-    "queue.Queue": ("waitkit.conditions.threads", "ItemQueued"),
-    "_queue.SimpleQueue": ("waitkit.conditions.threads", "ItemQueued"),
+    "threading.Event": ("waitkit.conditions.notifying", "EventSet"),
+    "threading.Thread": ("waitkit.conditions.thread_ends", "ThreadEnded"),
+    "concurrent.futures._base.Future": ("waitkit.conditions.notifying", "FutureDone"),
+    "queue.Queue": ("waitkit.conditions.notifying", "ItemQueued"),
+    "_queue.SimpleQueue": ("waitkit.conditions.notifying", "ItemQueued"),
     "subprocess.Popen": ("waitkit.conditions.processes", "ProcessExited"),
     "multiprocessing.process.BaseProcess": ("waitkit.conditions.processes", "ProcessExited"),
     "psutil.Process": ("waitkit.conditions.processes", "ProcessExited"),
-    "multiprocessing.synchronize.Event": ("waitkit.conditions.threads", "SharedEventSet"),
+    "multiprocessing.synchronize.Event": ("waitkit.conditions.notifying", "SharedEventSet"),
 }
 
 ACCEPTED_FORMS: Final = (

@@ -10,8 +10,8 @@ import threading
 from typing import Any
 
 from waitkit.conditions.condition import Condition, as_condition
+from waitkit.conditions.notifying import EventSet, ItemQueued, SharedEventSet
 from waitkit.conditions.own import Event
-from waitkit.conditions.threads import EventSet, ItemQueued, SharedEventSet
 from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import Context, Watch

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from waitkit.conditions.threads import ThreadEnding
+from waitkit.conditions.thread_ends import ThreadEnding
 from waitkit.engine.background import REAL
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
