@@ -6,11 +6,14 @@ import gc
 import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from waitkit.engine.locks import ForkSafeLock
 
-__all__ = ["coroutine_frames", "current_frames"]
+__all__ = ["Spot", "coroutine_frames", "current_frames", "spot_of"]
+
+#: See :func:`spot_of`.
+Spot: TypeAlias = tuple[int, int, int]
 
 #: Held while the garbage collector is off, so that nobody turns it on under another.
 _lock: Final = ForkSafeLock()
@@ -31,6 +34,14 @@ def current_frames() -> dict[int, FrameType]:
         finally:
             if collects:
                 gc.enable()
+
+
+def spot_of(frame: FrameType) -> Spot:
+    """What tells whether a thread is still where it was, as far as can be told without keeping its frame.
+
+    The code is part of it: a frame that is over leaves its memory, and so its ``id``, to the next one.
+    """
+    return id(frame.f_code), id(frame), frame.f_lasti
 
 
 def coroutine_frames(coroutine: Any) -> Iterator[FrameType]:

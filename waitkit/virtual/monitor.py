@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from waitkit.engine.background import REAL
-from waitkit.engine.frames import current_frames
+from waitkit.engine.frames import Spot, current_frames, spot_of
 from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds, format_duration
 from waitkit.virtual.clock import VirtualClock
 from waitkit.virtual.errors import VirtualClockError
@@ -39,7 +39,7 @@ class Monitor:
         self.begin_anew(start=False)
         #: the error, where the main thread was the one that blocked
         self.stuck: VirtualClockError | None = None
-        self._stuck_at: object = None
+        self._stuck_at: Spot | None = None
 
     def begin_anew(self, *, start: bool = True) -> None:
         """In a forked child, which does not have its thread."""
@@ -112,7 +112,7 @@ class Monitor:
         if clock.waited_for:
             return clock.somebody_runs or clock.something_ends or clock.stands_still or bool(clock.awake())
         # One that was told, and went on to block in the same place, is told again.
-        return self._stuck_at is not None and self._stuck_at == _place_of_main()
+        return self._stuck_at is not None and self._stuck_at == _spot_of_main()
 
     def _drop_the_dead(self) -> None:
         running = self._clock.running()  # first: who starts between the two questions is not dead
@@ -146,7 +146,7 @@ class Monitor:
         self._stuck_at = None
         if threading.main_thread().ident in running:
             self.stuck = VirtualClockError(message)
-            self._stuck_at = _place_of_main()
+            self._stuck_at = _spot_of_main()
             self.interrupter.interrupt(self.stuck)
 
 
@@ -178,6 +178,6 @@ class _Course:
             self.begin_anew()
 
 
-def _place_of_main() -> tuple[int, int] | None:
+def _spot_of_main() -> Spot | None:
     frame = current_frames().get(threading.main_thread().ident or 0)
-    return None if frame is None else (id(frame), frame.f_lasti)
+    return None if frame is None else spot_of(frame)

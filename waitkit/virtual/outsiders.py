@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from waitkit.engine.background import REAL
 from waitkit.engine.clock import Place, SystemClock
 from waitkit.engine.descriptor_place import DescriptorPlace
-from waitkit.engine.frames import current_frames
+from waitkit.engine.frames import Spot, current_frames, spot_of
 from waitkit.ground.durations import MILLISECOND, SECOND, Nanoseconds
 from waitkit.virtual.real import busy, real_now
 
@@ -56,7 +56,7 @@ class _Rest(NamedTuple):
 class _Mark(NamedTuple):
     """Where a thread was found that rests nowhere we know."""
 
-    where: tuple[int, int]
+    where: Spot
     busy: Nanoseconds
     since: Nanoseconds
     asleep: bool
@@ -182,7 +182,7 @@ class Outsiders:
         if rest is not None:
             return self._goes_on(thread, rest, None)
         seen = self._marks.get(thread)
-        if seen is not None and seen.where == (id(frame), frame.f_lasti):
+        if seen is not None and seen.where == spot_of(frame):
             if seen.asleep:
                 return False  # what has not moved since it slept still does
             if real_now() - seen.since < _A_LOOK:
@@ -219,7 +219,7 @@ def _is_real(thread: int) -> bool:
 
 
 def _mark(thread: int, frame: FrameType) -> _Mark:
-    return _Mark((id(frame), frame.f_lasti), busy(thread), real_now(), asleep=False)
+    return _Mark(spot_of(frame), busy(thread), real_now(), asleep=False)
 
 
 def _rest_of(frame: FrameType | None, *, woken: bool = False) -> _Rest | None:
