@@ -120,9 +120,13 @@ class Life:
                 against = ended if unless is None else EndedUnless(ended, unless)
                 wait = Wait(Ready(ready, self.name, self, self._facts), self.plan.ready_timeout, unless=against)
         finally:
-            self.child.output.forget_what_is_old()  # who searches all of it has begun
+            if not callable(self.plan.ready):
+                self.child.output.forget_what_is_old()  # who searches all of it has begun
         if wait is not None:
-            yield wait
+            try:
+                yield wait
+            finally:
+                self.child.output.forget_what_is_old()  # who was named by a function has, too
         self.ready_after = (now() - self.began) / SECOND
         # Once it has died nobody knows any more what it listened at, and that is to be free then.
         if self.plan.restart is not None:

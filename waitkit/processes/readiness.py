@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from waitkit.conditions.combined import PassingWatch
 from waitkit.conditions.condition import Condition, as_condition
-from waitkit.conditions.sources import describe_callable, describe_value
+from waitkit.conditions.sources import describe_callable
 from waitkit.engine.background import CannotStart, start_thread
 from waitkit.engine.clock import now as clock_now
 from waitkit.engine.parking import Parker
@@ -19,6 +19,7 @@ from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
 from waitkit.ports.sockets import Socket
 from waitkit.processes.notifications import Notifications, ready_notified
 from waitkit.processes.output import Output
+from waitkit.processes.ready_function import AsFunctionSays
 from waitkit.processes.subjects import AboutProcess, Subject
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
@@ -204,14 +205,7 @@ def resolve(ready: ReadyWhen, process: ManagedProcess) -> Condition[Any] | None:
     if not callable(ready):
         assert ready != "event"
         return ready
-    found = ready(process)
-    if found is None or isinstance(found, bool):
-        # It looks at the process itself, and is to be called again and again.
-        return as_condition(partial(ready, process)).described(f"{describe_callable(ready)} to be true")
-    try:
-        return as_condition(found)
-    except TypeError as error:
-        raise TypeError(f"{describe_callable(ready)} returned {describe_value(found)}: {error}") from None
+    return AsFunctionSays(ready, process)
 
 
 class _Asker:
