@@ -443,6 +443,8 @@ def test_nobody_reads_the_object():
     full = shell("$waitkit wait --json -q file:/ >/dev/full")
     assert full.returncode == 1
     assert full.stderr == "waitkit: cannot write the output: No space left on device\n"
+    closed = shell("$waitkit wait --json -q file:/ >&-")
+    assert (closed.returncode, closed.stderr) == (1, "waitkit: cannot write the output: Bad file descriptor\n")
 
 
 @pytest.mark.parametrize("streams", ["2>&-", "2>/dev/full", ">&- 2>&-"])

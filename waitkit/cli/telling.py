@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
@@ -17,6 +18,8 @@ def answer(text: str) -> None:
         BrokenPipeError: nobody reads them.
         SystemExit: they cannot be written.
     """
+    if sys.stdout is None:
+        unwritable(OSError(errno.EBADF, os.strerror(errno.EBADF)))
     try:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a name may hold what the terminal cannot show

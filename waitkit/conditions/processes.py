@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 from waitkit.conditions.condition import Condition
@@ -13,7 +14,7 @@ from waitkit.engine.owned import OwnedDescriptor
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
-__all__ = ["ProcessExit", "ProcessExited", "process_exited"]
+__all__ = ["ProcessExit", "ProcessExited", "popen_ended", "process_exited"]
 
 
 class ProcessExit(NamedTuple):
@@ -172,8 +173,18 @@ def _way_to_ask(process: Any) -> Callable[[Any], ProcessExit | None]:
     )
 
 
-def _popen_ended(process: Any) -> ProcessExit | None:
-    code = process.poll()
+def popen_ended(process: Any) -> ProcessExit | None:
+    """How a ``Popen`` ended, or ``None`` while it runs. Where somebody else has reaped it, ``poll()`` would say 0."""
+    code = process.returncode
+    if code is None:
+        try:
+            runs = hasattr(os, "waitid") and _told_of_child(process.pid) is None
+        except ChildProcessError:
+            with getattr(
+                process, "_waitpid_lock", nullcontext()
+            ):  # another thread may be about to note what it has reaped
+                return ProcessExit(process.pid, process.returncode)
+        code = None if runs else process.poll()
     return None if code is None else ProcessExit(process.pid, code)
 
 
@@ -198,19 +209,31 @@ def _psutil_ended(process: Any) -> ProcessExit | None:
 
 def _code_of_zombie(pid: int) -> int | None:
     """What a child of ours ended with that nobody has reaped yet; it stays for who does. ``None`` for a child of others."""
-    if not hasattr(os, "waitid"):
-        return None
     try:
-        told = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        told = _told_of_child(pid) if hasattr(os, "waitid") else None
     except ChildProcessError:
         return None
     if told is None:
         return None
-    return told.si_status if told.si_code == os.CLD_EXITED else -told.si_status
+    return int(told.si_status if told.si_code == os.CLD_EXITED else -told.si_status)
+
+
+def _told_of_child(pid: int) -> Any:
+    """What the system tells of the end of a child of ours, which stays to be reaped; ``None`` while it runs.
+
+    Raises:
+        ChildProcessError: it was reaped, or is none of ours.
+    """
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
 
 
 #: Ways to ask, by what only those have who can be asked so; a ``psutil.Popen`` can in two ways, of which the first knows more.
-_WAYS: Final = {"poll": _popen_ended, "exitcode": _multiprocessing_ended, "is_running": _psutil_ended}
+_WAYS: Final = {
+    "how_it_ended": lambda process: process.how_it_ended(),
+    "poll": popen_ended,
+    "exitcode": _multiprocessing_ended,
+    "is_running": _psutil_ended,
+}
 
 
 def process_exited(process: Any) -> Condition[ProcessExit]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -73,12 +74,11 @@ def socket_activation(
 
     Raises:
         TypeError, ValueError: *argv* is a text, or there is no socket, or not a good name for each.
-        FileNotFoundError: there is no such program on the ``PATH``.
+        FileNotFoundError: there is no such program, on the ``PATH`` or at the absolute path.
+        PermissionError: what is there cannot be run.
     """
     if isinstance(argv, str | bytes) or not argv:
         raise TypeError(f"argv={argv!r} is no program with arguments: give a list, such as ['gunicorn', 'service:app']")
-    import shutil  # which costs more than all of this file
-
     words = [os.fspath(word) for word in argv]
     if not sockets:
         raise ValueError("socket_activation needs a socket to hand over, such as reservation.listen()")
@@ -86,8 +86,7 @@ def socket_activation(
         if not isinstance(sock, socket.socket) or sock.fileno() < 0:
             raise TypeError(f"{sock!r} is no open socket: give what reservation.listen() returns")
     environment = dict(os.environ if env is None else env)
-    if "/" not in words[0] and shutil.which(words[0], path=environment.get("PATH")) is None:
-        raise FileNotFoundError(2, "there is no such program on the PATH", words[0])
+    _check_program(words[0], environment)
     environment.pop("LISTEN_PID", None)
     environment.pop("LISTEN_FDNAMES", None)
     environment["LISTEN_FDS"] = str(len(sockets))
@@ -100,6 +99,19 @@ def socket_activation(
         [sys.executable, "-I", "-S", "-c", _PYTHON, str(len(numbers)), *numbers, *words],
         {"env": environment, "pass_fds": tuple(sock.fileno() for sock in sockets)},
     )
+
+
+def _check_program(name: str, environment: Mapping[str, str]) -> None:
+    """A shim starts also where it can become nothing. Relative paths count from a folder that is not known here."""
+    import shutil  # which costs more than all of this file
+
+    if os.path.isabs(name):
+        if not os.path.exists(name):
+            raise FileNotFoundError(errno.ENOENT, "there is no such program", name)
+        if shutil.which(name) is None:
+            raise PermissionError(errno.EACCES, "this is no program that can be run", name)
+    elif "/" not in name and shutil.which(name, path=environment.get("PATH")) is None:
+        raise FileNotFoundError(errno.ENOENT, "there is no such program on the PATH", name)
 
 
 def _check_names(names: Sequence[str], count: int) -> Sequence[str]:

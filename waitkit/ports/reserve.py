@@ -39,6 +39,7 @@ _TRIES_FOR_BOTH: Final = 1_000
 _NAMED_IN_ERRORS: Final = 3
 
 _held: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+_reservations: weakref.WeakSet[reserved_port] = weakref.WeakSet()
 
 
 class reserved_port:
@@ -57,7 +58,8 @@ class reserved_port:
         with reservation as port:
             reservation.release()
 
-    In a forked child the reservation does not exist: it is the parent's. Of UDP one gap remains: a socket that sets
+    In a forked child the reservation does not exist: it is the parent's. A socket that :meth:`listen` made is inherited as any
+    other is, so that the child can serve by it. Of UDP one gap remains: a socket that sets
     ``SO_REUSEADDR`` and then asks for any port may be given a held one.
 
     Args:
@@ -137,6 +139,7 @@ class reserved_port:
     def __enter__(self) -> int:
         if self._holders:
             raise RuntimeError("this reservation is in use already: make another reserved_port() for another port")
+        _reservations.add(self)
         self._holders = self._reserve()
         return self.port
 
@@ -277,3 +280,5 @@ def ports_held() -> set[int]:
 def _close_inherited() -> None:
     for holder in list(_held):
         holder.close()
+    for reservation in list(_reservations):
+        reservation._holders.clear()

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from waitkit.conditions.processes import ProcessExited
+from waitkit.conditions.processes import ProcessExit, ProcessExited, popen_ended
 from waitkit.ground.durations import SECOND
 from waitkit.ground.settings import scaled
 from waitkit.ports.handover import socket_activation
@@ -46,8 +46,11 @@ class Child(Protocol):
     def ready_signalled(self) -> ReadySignalled | None:
         """Its ready event, where it got one."""
 
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+
     def exit_code(self) -> int | None:
-        """How it ended, or minus the signal; ``None`` while it runs."""
+        """How it ended, or minus the signal; ``None`` while it runs, and where somebody else has reaped it: nobody knows then."""
 
     def release(self) -> None:
         """Give back what it held in this process, once it is gone."""
@@ -112,6 +115,8 @@ def _reap(process: Any) -> None:
 class ProgramChild:
     """A program, started from its arguments."""
 
+    _ended: ProcessExit | None = None
+
     def __init__(
         self,
         argv: Sequence[str],
@@ -141,8 +146,12 @@ class ProgramChild:
             options |= {"cwd": surroundings.cwd, "start_new_session": True}
             options |= {"stdout": streams.theirs[0], "stderr": streams.theirs[1]}
             self._launch(argv, guarded, streams, sink, options)
-        except BaseException:
+        except BaseException as error:
             self._abandon(streams, guarded)
+            if isinstance(
+                error, subprocess.SubprocessError
+            ):  # of what runs in the child before its program: the limits
+                raise surroundings.refused() from error
             raise
 
     def _launch(
@@ -170,17 +179,33 @@ class ProgramChild:
         guarded.gone()
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
-        return self._process
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def process(self) -> ProgramChild:
+        return self  # and not the Popen, which makes a 0 of an exit code that it does not know
 
     @property
     def ready_signalled(self) -> None:
         return None
 
+    def how_it_ended(self) -> ProcessExit | None:
+        """``None`` while it runs."""
+        if self._ended is None:
+            self._ended = popen_ended(self._process)
+        return self._ended
+
+    def has_ended(self) -> bool:
+        return self.how_it_ended() is not None
+
     def exit_code(self) -> int | None:
-        return self._process.poll()
+        ended = self.how_it_ended()
+        return None if ended is None else ended.code
 
     def release(self) -> None:
+        self._process.poll()  # whatever it says: it knows now that nothing runs
         self.identity.close()
         self.output.finish()
 
@@ -213,6 +238,8 @@ class CallableChild:
         self._ready_pipe: Connection | None = None
         try:
             streams = _Streams()
+            if start_method == "forkserver":  # its environment is that of the time when the server was started
+                surroundings = surroundings.with_our_environment()
             setup = Setup(surroundings, {**additions, guarded.name: ""}, guarded.root.mark, streams.theirs, lent)
             ready = None
             if event:
@@ -257,6 +284,9 @@ class CallableChild:
     @property
     def ready_signalled(self) -> ReadySignalled | None:
         return self._ready
+
+    def has_ended(self) -> bool:
+        return self._process.exitcode is not None
 
     def exit_code(self) -> int | None:
         code: int | None = self._process.exitcode

@@ -69,7 +69,18 @@ def _see_them_go(killed: dict[int, tree.Facts]) -> None:
             os.close(fd)
 
 
+def _close_all_but(fd: int) -> None:
+    """Close what its starter has open for its children: a listener, a lock, a pipe would be kept by the guardian."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > max(2, fd):
+            try:
+                os.close(int(name))
+            except OSError:  # that of this list
+                pass
+
+
 if __name__ == "__main__":
+    _close_all_but(int(sys.argv[1]))
     for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(_signal, signal.SIG_IGN)
     guard(int(sys.argv[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from waitkit.processes.restarting import RestartPolicy
 
 __all__ = ["Life", "Plan", "beyond_scopes"]
+
+_logger = logging.getLogger("waitkit")
 
 _PATIENCE = 10 * SECOND
 
@@ -197,7 +200,7 @@ class Life:
         return self.child.exit_code()
 
     def _asking(self) -> Flow[None]:
-        if self.child.exit_code() is None:
+        if not self.child.has_ended():
             self._is_to_free(listeners_of(self._members_now(), without=self._lent))
             self.child.identity.send(self.plan.stop_signal)
             try:
@@ -221,12 +224,13 @@ class Life:
             try:
                 with SignalsHeld():
                     killed = self.child.identity.kill_tree()
-                    if gone := not killed and self.child.exit_code() is not None:
+                    if gone := not killed and self.child.has_ended():
                         self._release()
                 if not gone:
                     yield beyond_scopes(AllGone(self.exited, killed), scaled(_PATIENCE))
                     with SignalsHeld():
                         self._release()
+                yield from self._handing_on()
                 if self._serves:
                     yield beyond_scopes(ListenersGone([*self._serves.values()], self.name), scaled(_PATIENCE // 2))
                 break
@@ -242,6 +246,15 @@ class Life:
                     break
         if interrupt is not None:
             raise interrupt
+
+    def _handing_on(self) -> Flow[None]:
+        """What it wrote is where ``tee=`` has it, so that who looks there after the block finds all of it."""
+        handed_on = self.child.output.handed_on
+        if handed_on is not None:
+            try:
+                yield beyond_scopes(handed_on, scaled(_PATIENCE // 2), explained=False)
+            except WaitTimeout:  # a logger that hangs
+                _logger.warning("some of the output of %s is still to be handed on", self.name)
 
     def _end_at_once(self) -> None:
         """The flow is dropped where nobody can drive it on: kill everything, and wait here for the end of it."""
@@ -263,7 +276,7 @@ class Life:
 
         def bury() -> None:
             os.close(pidfd)
-            if self.child.exit_code() is not None and not self.over:
+            if self.child.has_ended() and not self.over:
                 self._release()
 
         try:

@@ -42,6 +42,7 @@ class ManagedProcess:
         self._supervision: Supervision | None = None
         self._restarts: Value[int] = Value(0, f"restarts of {plan.name}")
         self._gave_up = Event(f"{plan.name} to be given up")
+        self._may_start = [True]  # a token: taken by who starts it, which several threads may want to
 
     def _started(self) -> Life:
         if self._life is None:
@@ -55,7 +56,7 @@ class ManagedProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """Its exit code, or minus the signal that ended it; ``None`` while it runs."""
+        """Its exit code, or minus the signal that ended it; ``None`` while it runs, and where somebody else has reaped it."""
         return self._started().child.exit_code()
 
     @property
@@ -108,7 +109,7 @@ class ManagedProcess:
 
     @property
     def gave_up(self) -> Condition[bool]:
-        """The condition that it has died and is not started again, by its ``restart=`` policy; before the start, too."""
+        """The condition that it has ended and is not started again, by its ``restart=`` policy; before the start, too."""
         return self._gave_up
 
     def send_signal(self, number: int) -> None:
@@ -118,7 +119,7 @@ class ManagedProcess:
             TypeError, ValueError: *number* is no signal.
         """
         life, number = self._started(), check_signal(number, "number")
-        if life.child.exit_code() is None:
+        if not life.child.has_ended():
             life.child.identity.send(number)
 
     def statistics(self) -> Statistics:
@@ -229,7 +230,17 @@ class ManagedProcess:
     # The flows, for whoever drives them.
 
     def _starting(self) -> Flow[None]:
-        if self._life is not None and self._life.child.exit_code() is None:
+        try:
+            token = self._may_start.pop()
+        except IndexError:
+            raise RuntimeError(f"{self} is being started already") from None
+        try:
+            yield from self._starting_alone()
+        finally:
+            self._may_start.append(token)
+
+    def _starting_alone(self) -> Flow[None]:
+        if self._life is not None and not self._life.child.has_ended():
             raise RuntimeError(f"{self} is running already")
         if self._life is not None:
             yield from self._stopping()  # it ended by itself: what it left behind goes with it
@@ -319,7 +330,7 @@ class ManagedProcess:
         life = getattr(self, "_life", None)
         if life is not None and self._owner == os.getpid() and not life.over:
             try:
-                running = life.child.exit_code() is None
+                running = not life.child.has_ended()
             except ImportError:  # the interpreter is going down: multiprocessing cannot ask any more
                 running = True
             life.kill()  # before the warning: where warnings are errors, it is raised

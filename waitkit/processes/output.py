@@ -6,8 +6,9 @@ import os
 import re
 import threading
 import weakref
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from waitkit.conditions.condition import Condition
 from waitkit.engine.descriptors import DescriptorSubscription, watch_descriptor
 from waitkit.engine.owned import OwnedDescriptor
 from waitkit.engine.signals import Signal
@@ -25,6 +26,10 @@ class Sink(Protocol):
 
     def finish(self) -> None:
         """Nothing more will come."""
+
+    @property
+    def handed_on(self) -> Condition[Any]:
+        """Holds when it has done with all it took, and was told that nothing more will come."""
 
 
 _CHUNK: Final = 65_536
@@ -259,6 +264,11 @@ class Output:
             if last:
                 parts.append(f"the end of its {stream.name}:\n" + "\n".join(f"    {line}" for line in last))
         return "\n".join(parts)
+
+    @property
+    def handed_on(self) -> Condition[Any] | None:
+        """That all of it was handed on, after its end; ``None`` where nobody gets it."""
+        return None if self._sink is None else self._sink.handed_on
 
     def finish(self) -> None:
         """Take what is left of both streams, and stop reading."""

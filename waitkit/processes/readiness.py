@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from waitkit.conditions.combined import PassingWatch
 from waitkit.conditions.condition import Condition, as_condition
 from waitkit.conditions.sources import describe_callable
-from waitkit.engine.background import CannotStart, start_thread
 from waitkit.engine.clock import now as clock_now
-from waitkit.engine.parking import Parker
-from waitkit.engine.signals import Wake
 from waitkit.ground.callables import kind_of, python_function
-from waitkit.ground.durations import MILLISECOND, Nanoseconds, format_duration
+from waitkit.ground.durations import MILLISECOND
 from waitkit.ports.sockets import Socket
+from waitkit.processes.aside import aside_where_it_may_last
 from waitkit.processes.notifications import Notifications, ready_notified
 from waitkit.processes.output import Output
 from waitkit.processes.ready_function import AsFunctionSays
 from waitkit.processes.subjects import AboutProcess, Subject
-from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
+from waitkit.waits.watching import Context, Watch
 
 if TYPE_CHECKING:
     from waitkit.processes.managed import ManagedProcess
@@ -60,10 +56,7 @@ class Ready(About):
         return f"{self._name} to be ready: {self._inner.what}"
 
     def watch(self, context: Context) -> Watch:
-        watch = super().watch(context)
-        if watch.may_block or watch.calls_user_code:
-            watch = _Aside(watch)
-        return _ReadyWatch(watch, self._facts)
+        return _ReadyWatch(aside_where_it_may_last(super().watch(context)), self._facts)
 
 
 class _ReadyWatch(PassingWatch):
@@ -76,88 +69,6 @@ class _ReadyWatch(PassingWatch):
 
     def explain(self) -> Sequence[str]:
         return [*super().explain(), *self._facts()]
-
-
-class _Aside(Watch):
-    """Looks in a thread of its own, where a look may take its time: the end of the process and the deadline overtake it.
-
-    A look that never comes back is left to itself; the thread is a daemon, and ends with the look.
-    """
-
-    __slots__ = ("_began", "_closed", "_failed", "_inner", "_looks", "_parker", "_runs_apart", "_verdict", "_wake")
-    outside = True
-
-    def __init__(self, inner: Watch) -> None:
-        self._inner = inner
-        self._parker = Parker()
-        self._runs_apart = False
-        self._wake: Wake | None = None
-        self._began: Nanoseconds | None = None
-        self._verdict = NOT_YET
-        self._failed: BaseException | None = None
-        self._looks = 0
-        self._closed = False
-
-    def arm(self, wake: Wake) -> None:
-        self._wake = wake
-        self._runs_apart = True
-        try:
-            start_thread(
-                "ready", partial(contextvars.copy_context().run, self._run), otherwise=self._does_not_run_apart
-            )
-        except CannotStart:
-            self._inner.arm(wake)
-
-    def _does_not_run_apart(self) -> None:
-        self._runs_apart = False
-
-    def look(self, now: Nanoseconds) -> Verdict:
-        if self._wake is None:
-            return NOT_YET
-        if not self._runs_apart:
-            return self._inner.look(now)
-        if self._failed is not None:
-            raise self._failed
-        return self._verdict._replace(again=None)
-
-    def _run(self) -> None:
-        assert self._wake is not None
-        try:
-            self._inner.arm(self._parker.unpark)
-            while not self._closed:
-                self._began = clock_now()
-                verdict = self._inner.look(self._began)
-                self._began = None
-                self._looks += 1
-                if verdict.holds or verdict.stopped:
-                    self._verdict = verdict
-                    return
-                self._parker.park(verdict.again)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the wait is
-            self._failed = error
-        finally:
-            self._inner.close()
-            self._wake()
-
-    def close(self) -> None:
-        self._closed = True
-        if self._runs_apart:
-            self._parker.unpark()
-        else:
-            self._inner.close()
-
-    def seen(self) -> str:
-        began = self._began
-        if began is None or (lasts := clock_now() - began) < 20 * MILLISECOND:
-            return self._inner.seen()
-        saw = self._inner.seen() if self._looks else ""
-        return f"{saw}{', ' if saw else ''}a look has not come back for {format_duration(lasts)}"
-
-    def error(self) -> Exception | None:
-        return self._inner.error()
-
-    def explain(self) -> Sequence[str]:
-        return self._inner.explain()
 
 
 def check_ready(ready: object, *, of_callable: bool) -> ReadyWhen:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from waitkit.conditions.condition import Condition, as_condition
 from waitkit.conditions.sources import describe_callable, describe_value
+from waitkit.engine.background import CannotStart
 from waitkit.engine.clock import now as clock_now
+from waitkit.engine.parking import Parker
 from waitkit.engine.signals import Wake
-from waitkit.ground.durations import Nanoseconds
-from waitkit.waits.watching import Context, Verdict, Watch
+from waitkit.ground.durations import MILLISECOND, Nanoseconds
+from waitkit.processes.aside import aside_where_it_may_last, begin_aside, has_not_come_back
+from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
 if TYPE_CHECKING:
     from waitkit.processes.managed import ManagedProcess
@@ -51,47 +54,73 @@ class AsFunctionSays(Condition[Any]):
         return _AsFunctionSaysWatch(self, context)
 
 
+#: So long the first look waits for the answer, as most come at once; then the end of the process is looked at.
+_AT_ONCE: Final = 10 * MILLISECOND
+
+
 class _AsFunctionSaysWatch(Watch):
-    __slots__ = ("_condition", "_context", "_inner", "_wake")
+    """Has the function asked aside; then it looks as the answer says."""
+
+    __slots__ = ("_answer", "_asked_at", "_condition", "_context", "_failed", "_inner", "_parker", "_wake")
     outside = True
 
     def __init__(self, condition: AsFunctionSays, context: Context) -> None:
         self._condition = condition
         self._context = context
-        self._inner: Watch | None = None
+        self._parker = Parker()
         self._wake: Wake | None = None
-
-    @property
-    def calls_user_code(self) -> bool:
-        return True
+        self._asked_at: Nanoseconds | None = None
+        self._answer: list[object] = []
+        self._failed: BaseException | None = None
+        self._inner: Watch | None = None
 
     def arm(self, wake: Wake) -> None:
         self._wake = wake
-        if self._inner is not None:
-            self._inner.arm(wake)
+        self._asked_at = clock_now()
+        try:
+            begin_aside(self._ask)
+        except CannotStart:  # the interpreter is going down
+            self._ask()
+
+    def _ask(self) -> None:
+        assert self._wake is not None
+        try:
+            self._answer.append(self._condition.ask())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the wait is
+            self._failed = error
+        finally:
+            self._parker.unpark()
+            self._wake()
 
     def look(self, now: Nanoseconds) -> Verdict:
         if self._inner is not None:
             return self._inner.look(now)
-        answer = self._condition.ask()
+        if self._asked_at is not None and now < self._asked_at + _AT_ONCE and not self._answer and self._failed is None:
+            self._parker.park(self._asked_at + _AT_ONCE)
+        if self._failed is not None:
+            raise self._failed
+        if self._wake is None or not self._answer:
+            return NOT_YET
+        (answer,) = self._answer
         named = self._condition.named_by(answer)
-        self._inner = (as_condition(self._condition.ask) if named is None else named).watch(self._context)
-        if self._wake is not None:
-            self._inner.arm(self._wake)
-        if named is not None:
-            return self._inner.look(clock_now())
-        after = clock_now()
-        return Verdict(bool(answer), answer, self._context.next_look(after, after - now))
+        if named is None and answer:
+            return Verdict(True, answer)
+        condition = as_condition(self._condition.ask) if named is None else named
+        self._inner = aside_where_it_may_last(condition.watch(self._context))
+        self._inner.arm(self._wake)
+        return self._inner.look(clock_now())
 
     def close(self) -> None:
         if self._inner is not None:
             self._inner.close()
 
     def seen(self) -> str:
-        return "" if self._inner is None else self._inner.seen()
+        if self._inner is not None:
+            return self._inner.seen()
+        return "" if self._answer else has_not_come_back(self._asked_at)
 
     def error(self) -> Exception | None:
         return None if self._inner is None else self._inner.error()
 
-    def explain(self) -> tuple[str, ...]:
-        return () if self._inner is None else tuple(self._inner.explain())
+    def explain(self) -> Sequence[str]:
+        return () if self._inner is None else self._inner.explain()

@@ -85,6 +85,7 @@ class Supervision:
             ended = ProcessExit(life.pid, life.child.exit_code())
             # One that was not ready in time was ended by us: how it answered to that says nothing.
             if was_ready and not self._policy.answers(ended.code):
+                self._gave_up.set()  # a good end, of which no callback need be told
                 return
             delay = self._next_delay()
             if delay is None:

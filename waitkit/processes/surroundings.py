@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, AnyStr, NamedTuple
@@ -40,6 +41,22 @@ class Surroundings(NamedTuple):
             os.setgid(_group_id(self.group))
         if self.user is not None:
             _become(self.user, keep_group=self.group is not None)
+
+    def with_our_environment(self) -> Surroundings:
+        """The same with our environment of now, where it is ours that is meant."""
+        return self if self.env is not None else self._replace(env=environment_for(None, {}))
+
+    def refused(self) -> OSError:
+        """The error where the system refuses the limits."""
+        import resource
+
+        names = {
+            getattr(resource, name): name[7:].lower() for name in reversed(dir(resource)) if name.startswith("RLIMIT_")
+        }
+        limits = "; ".join(
+            f"{names[number]}={pair!r}, where ours is {resource.getrlimit(number)!r}" for number, pair in self.limits
+        )
+        return PermissionError(errno.EPERM, f"the system refuses these ulimits of soft and hard: {limits}")
 
 
 def environment_for(env: Mapping[str, str] | None, additions: Mapping[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 
+from waitkit.conditions.own import Event
 from waitkit.engine.background import CannotStart, start_thread
 from waitkit.engine.locks import ForkSafeLock
 
@@ -41,6 +42,8 @@ class Tee:
         self._dropped = 0
         self._running = False
         self._rest: dict[str, bytes] = {}
+        #: set when all that the process wrote has been handed on
+        self.handed_on = Event(f"the output of {name} to be handed on")
 
     def __call__(self, stream: str, chunk: bytes) -> None:
         with self._lock:
@@ -81,8 +84,11 @@ class Tee:
     def _write(self, stream: str, chunk: bytes) -> None:
         target: Any = self._target
         if stream == _END:
-            for name in [name for name, rest in self._rest.items() if rest]:
-                self._write(name, b"\n")
+            try:
+                for name in [name for name, rest in self._rest.items() if rest]:
+                    self._write(name, b"\n")
+            finally:
+                self.handed_on.set()
             return
         if hasattr(target, "log") and hasattr(target, "handlers"):
             *lines, self._rest[stream] = (self._rest.get(stream, b"") + chunk).split(b"\n")

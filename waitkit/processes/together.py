@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+from waitkit.conditions.own import Event
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
 from waitkit.ground.callers import Caller, calling_line
 from waitkit.processes.managed import ManagedProcess
-from waitkit.waits.drivers import Flow, drive_in_loop
+from waitkit.waits.drivers import Flow, drive, drive_in_loop
 from waitkit.waits.wait import Wait
 from waitkit.waits.watching import earliest
 
@@ -222,18 +223,28 @@ class started:  # noqa: N801 - a verb of users, as reserved_port
         self._processes = processes
 
     def __enter__(self) -> tuple[ManagedProcess, ...]:
-        before = [process._life for process in self._processes]
-        try:
-            weave([process._starting() for process in self._processes], all_or_none=True)
-        except BaseException:
-            weave(self._begun_since(before), all_or_none=False)
-            raise
+        weave(self._starting(), all_or_none=True)
         return self._processes
 
-    def _begun_since(self, before: Sequence[object]) -> list[Flow[Any]]:
-        """What ends those that have been started since; one that ran all the time is somebody else's."""
-        pairs = zip(self._processes, before, strict=True)
-        return [process._stopping() for process, life in pairs if process._life is not life]
+    def _starting(self) -> list[Flow[None]]:
+        to_come = list(self._processes)
+        all_ready = Event("all processes to be ready")
+
+        def starting(process: ManagedProcess) -> Flow[None]:
+            yield from process._starting()
+            try:
+                to_come.remove(process)
+                if not to_come:
+                    all_ready.set()
+                yield Wait(all_ready.described("the other processes to be ready"), None)
+            except GeneratorExit:
+                drive(process._stopping())
+                raise
+            except BaseException:
+                yield from process._stopping()
+                raise
+
+        return [starting(process) for process in self._processes]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -241,12 +252,7 @@ class started:  # noqa: N801 - a verb of users, as reserved_port
         weave([process._stopping() for process in self._processes], all_or_none=False)
 
     async def __aenter__(self) -> tuple[ManagedProcess, ...]:
-        before, caller = [process._life for process in self._processes], calling_line()
-        try:
-            await weave_in_loop([process._starting() for process in self._processes], caller, all_or_none=True)
-        except BaseException:
-            await weave_in_loop(self._begun_since(before), caller, all_or_none=False)
-            raise
+        await weave_in_loop(self._starting(), calling_line(), all_or_none=True)
         return self._processes
 
     async def __aexit__(
