@@ -32,6 +32,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, answer: Answer, address: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.answer = answer
         self.lines: list[str] = []
+        self.authorizations: list[str | None] = []
         super().__init__(address, Handler)
 
     @property
@@ -44,6 +45,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.lines.append(self.requestline)
+        self.server.authorizations.append(self.headers["Authorization"])
         self.send_response(self.server.answer(len(self.server.lines)))
         self.send_header("Location", "/elsewhere")
         self.send_header("Content-Length", "0")
@@ -406,3 +408,16 @@ def test_whatever_follows_the_connect_has_what_is_left() -> None:
         for left in (50, 0.0001):
             with http._connected_to([address], time.monotonic() + left, "host", 3_600) as sock:
                 assert 0 < (sock.gettimeout() or 0) <= max(left, 0.001)
+
+
+def test_user_and_password() -> None:
+    """Those of the address are sent, and shown in no message."""
+    with serving(Server(lambda number: 401)) as server:
+        address = server.url.replace("http://", "http://us%40er:pass%20word@")
+        with pytest.raises(WaitTimeout) as caught:
+            wait_for(http_ok(address), 0)
+        with pytest.raises(WaitTimeout):
+            wait_for(http_ok(server.url), 0)
+        assert server.authorizations == ["Basic dXNAZXI6cGFzcyB3b3Jk", None]
+    assert "word" not in str(caught.value)
+    assert server.url in str(caught.value)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import io
 import logging
 import os
 import signal
@@ -13,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from children import LONG, nothing_left, own_children, program  # noqa: F401
@@ -29,13 +33,14 @@ from waitkit import (
     managed_process,
     output_matches,
     port_free,
+    port_listening,
     process_exited,
     reserved_port,
     started,
     wait_for,
     who_holds,
 )
-from waitkit.processes import life
+from waitkit.processes import guardian, lending, life
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -274,3 +279,160 @@ def test_a_reservation_in_a_forked_child() -> None:
         assert os.read(reader, 99) == b"True True"
         os.close(reader)
         assert {holder.pid for holder in who_holds(port)} == {os.getpid()}
+
+
+def _serve(listener: socket.socket) -> None:
+    while True:
+        listener.accept()[0].close()
+
+
+@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+def test_a_callable_that_gets_its_socket(start_method: str) -> None:
+    """A listener of ours, given as an argument, stays open here when the callable is gone: it is not one to become free."""
+    reservation = reserved_port()
+    with reservation as port:
+        listener = reservation.listen()
+        with managed_process(_serve, listener, start_method=start_method, ready=port_listening(port)) as process:  # type: ignore[arg-type]
+            socket.create_connection(("127.0.0.1", port), 30).close()
+        assert process.exit_code == -signal.SIGTERM
+        assert listener.fileno() >= 0
+
+
+@pytest.mark.parametrize("fails", ["others_may_fork", "mark"])
+def test_a_start_that_fails_while_it_asks_holds_up_no_other(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
+    """Where no descriptor is left to ask with, that start fails, and later ones in other threads go on."""
+
+    def no_descriptor(*_: object) -> bool:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(lending, fails, no_descriptor)
+    with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+        managed_process(STAY).start()
+    monkeypatch.undo()
+
+    def starts() -> int | None:
+        return managed_process(STAY).start().stop()
+
+    assert Running(starts).result() == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "٣", "-1", "1" * 4_000])
+def test_an_errno_that_is_none(number: str) -> None:
+    """What a child says is no reason for its error not to be told."""
+    send = (
+        "import os, socket; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); name = os.environ['NOTIFY_SOCKET']\n"
+    )
+    send += (
+        f"s.sendto('ERRNO={number}\\nSTATUS=told'.encode(), name.replace('@', '\\0', 1)); import signal; signal.pause()"
+    )
+    process = managed_process(program(send), ready="notify", ready_timeout="2s")
+    with pytest.raises(WaitTimeout, match="its last status: told"):
+        process.start()
+    assert process.errno is None
+
+
+def test_a_process_in_a_fork_of_ours() -> None:
+    """In a forked child, which is not its parent, a process runs for as long as it does; how it ended is not known there."""
+    with managed_process(STAY) as process:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                told = [process.exit_code]
+                with contextlib.suppress(WaitTimeout):
+                    told.append(wait_for(process.exited, "50ms"))  # type: ignore[arg-type]
+                os.write(writer, repr(told).encode())
+                wait_for(process.exited, LONG)
+                os.write(writer, repr(process.exit_code).encode())
+            finally:
+                os._exit(0)
+        assert os.read(reader, 99) == b"[None]"
+        process.stop()
+        assert os.read(reader, 99) == b"None"
+        os.waitpid(pid, 0)
+        os.close(reader)
+        os.close(writer)
+
+
+class _Text:
+    """Takes text alone, and does not say so."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("make", [io.StringIO, _Text])
+def test_characters_that_lie_across_two_reads(make: Callable[[], Any]) -> None:
+    """A tee of text gets each character whole, wherever a read ends."""
+    written, target = "a" + "€" * 100_000, make()
+    code = "import sys; sys.stdout.reconfigure(encoding='utf-8'); print('a' + '€' * 100_000)"
+    with managed_process(program(code), tee=target) as process:
+        wait_for(process.exited, LONG)
+    assert (target.getvalue() if isinstance(target, io.StringIO) else target.text) == f"{written}\n"
+
+
+def test_a_log_of_what_has_no_line_breaks(caplog: pytest.LogCaptureFixture) -> None:
+    """A line without end is logged in pieces, none of which is lost."""
+    caplog.set_level(logging.INFO, "of the test")
+    size = 3_000_000
+    with managed_process(
+        ["sh", "-c", f"head -c {size} /dev/zero | tr '\\0' x"], tee=logging.getLogger("of the test")
+    ) as one:
+        wait_for(one.exited, LONG)
+    pieces = [record.args[2] for record in caplog.records if record.args]  # type: ignore[index]
+    assert "".join(map(str, pieces)) == "x" * size
+    assert max(map(len, map(str, pieces))) < 3 * 65_536
+
+
+@pytest.mark.parametrize("executable", ["/bin/false", "/no/such/python", ""])
+def test_no_guardian_where_there_is_no_python(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, executable: str
+) -> None:
+    """Where the interpreter is another program no guardian is started, or a few and then no more; all else works."""
+    own = guardian._Guardian()
+    monkeypatch.setattr(guardian, "_guardian", own)
+    monkeypatch.setattr(sys, "executable", executable)
+    with managed_process(STAY) as process:
+        if executable == "/bin/false":
+            until(lambda: "does not run the guardian" in caplog.text)
+            assert own._failures == guardian._MOST_FAILURES
+        assert process.exit_code is None
+        assert own._writer is None
+    assert process.exit_code == -signal.SIGTERM
+
+
+def test_a_listener_of_an_ipv6_reservation() -> None:
+    """It listens where its reservation holds the port."""
+    reservation = reserved_port(family="ipv6")
+    with reservation as port:
+        assert reservation.listen().getsockname()[:2] == ("::1", port)
+
+
+def test_who_waits_in_async_with() -> None:
+    """The error names the line of the ``async with``."""
+
+    async def main() -> None:
+        async with managed_process(STAY, ready=lambda: False, ready_timeout="50ms"):
+            pass
+
+    with pytest.raises(WaitTimeout, match=r"waited at tests/test_process_corners.py:\d+"):
+        asyncio.run(main())
+
+
+def test_the_words_for_a_bad_limit() -> None:
+    """The argument is named that there is."""
+    with pytest.raises(ValueError, match="limit='0/min' is no limit"):
+        RestartPolicy(limit="0/min")  # type: ignore[arg-type]
+
+
+def test_one_that_goes_to_the_background() -> None:
+    """A server that goes to the background by itself is told not to."""
+    process = managed_process(["sh", "-c", "sleep 60 & exit 0"], ready=output_matches("never"))
+    with pytest.raises(WaitFailed, match="goes to the background is to be told not to"):
+        process.start()

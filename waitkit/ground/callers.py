@@ -14,9 +14,12 @@ Caller: TypeAlias = tuple[str, int]
 
 
 def calling_line() -> Caller:
-    """The line that called our caller: remembered where the work is done later, in a task or in another thread."""
-    frame = sys._getframe(2)
-    return frame.f_code.co_filename, frame.f_lineno
+    """The line outside of waitkit that called us: remembered where the work is done later, in a task or in another thread."""
+    caller = frame = sys._getframe(2)
+    while _is_ours(caller) and caller.f_back is not None:
+        caller = caller.f_back
+    caller = frame if _is_ours(caller) else caller
+    return caller.f_code.co_filename, caller.f_lineno
 
 
 def caller_label(known: Caller | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import http.client
 import os
@@ -11,7 +12,7 @@ import time
 from collections.abc import Container, Sequence, Sized
 from functools import partial
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from waitkit.conditions.condition import Condition
 from waitkit.engine.clock import now as clock_now
@@ -32,7 +33,10 @@ class _HttpOk(Condition[int]):
     def __init__(
         self, url: str, status: Container[int], look_timeout: Nanoseconds, context: ssl.SSLContext | None
     ) -> None:
-        self.url = url
+        parts = urlsplit(url)
+        #: without user and password, which go into no message
+        self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        self.headers = {"Connection": "close", "User-Agent": "waitkit"} | _authorization(parts)
         self.status = status
         self.look_timeout = look_timeout
         self.ssl_context = context
@@ -128,13 +132,21 @@ class _HttpWatch(Watch):
             target = quote(parts.path or "/", safe=_IN_PATHS) + (
                 f"?{quote(parts.query, safe=_IN_PATHS)}" if parts.query else ""
             )
-            connection.request("GET", target, headers={"Connection": "close", "User-Agent": "waitkit"})
+            connection.request("GET", target, headers=self._condition.headers)
             return _status_line(connection.sock, over)
         finally:
             connection.close()
 
     def seen(self) -> str:
         return self._trouble
+
+
+def _authorization(parts: SplitResult) -> dict[str, str]:
+    """That of HTTP's "Basic" scheme (RFC 7617), where the address names a user."""
+    if parts.username is None:
+        return {}
+    known = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(known).decode()}"}
 
 
 def _connected_to(addresses: Sequence[Address], over: float, *_: object) -> socket.socket:
@@ -202,7 +214,8 @@ def http_ok(
     deadline of the wait. A wait with ``timeout=0`` is one look, which has its *look_timeout*: no server answers in no time.
 
     Args:
-        url: ``http://`` or ``https://``.
+        url: ``http://`` or ``https://``. A user and a password in it (``http://user:password@host/``) are sent by the "Basic"
+            scheme, and shown in no message.
         status: what is good: a status, or a collection of them; 200 to 299 unless told otherwise.
         look_timeout: how long one look waits for an answer, above 0.
         context: for ``https``; ``None`` checks certificates by the system's authorities.

@@ -108,14 +108,15 @@ class reserved_port:
         self._holders.clear()
         self._listeners.clear()
 
-    def listen(self, host: str = "127.0.0.1", *, backlog: int = 128) -> socket.socket:
+    def listen(self, host: str | None = None, *, backlog: int = 128) -> socket.socket:
         """A socket that listens at the port already, to hand over to a server: clients may come before it is there.
 
         It stays open here, so that it can be handed over again when the server is restarted, and connections made
         meanwhile wait; it is closed with the reservation. See :func:`waitkit.socket_activation` for how to hand it over.
 
         Args:
-            host: where to listen; of a name, at its first address. ``"::"`` is all addresses, IPv4 too.
+            host: where to listen; of a name, at its first address. ``"::"`` is all addresses, IPv4 too. ``None``: at the loopback
+                address, that of IPv6 where the reservation is of that alone.
             backlog: how many connections wait until they are accepted.
 
         Raises:
@@ -126,6 +127,8 @@ class reserved_port:
         port = self.port
         if self._protocol == "udp":
             raise ValueError('protocol="udp" has no listening: the server binds the port itself')
+        if host is None:
+            host = "::1" if self._family == "ipv6" else "127.0.0.1"
         family, address = resolve(check_host(host), port)[0]
         listener = bind_at(Target(family, str(address[0]), tuple(address[2:])), port, reuse=True)
         try:

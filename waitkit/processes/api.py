@@ -115,8 +115,7 @@ def managed_process(
     if restart is not None and type(restart).__name__ != "RestartPolicy":
         raise TypeError(f'restart={restart!r} is no policy: give RestartPolicy(when="on_failure", limit="5/min")')
     awaited = check_ready(ready, of_callable=of_callable)
-    forks = of_callable and start_method != "spawn"
-    return ManagedProcess(Plan(launch, name, awaited, patience, grace, number, restart, arguments, forks))
+    return ManagedProcess(Plan(launch, name, awaited, patience, grace, number, restart, arguments, of_callable))
 
 
 Launch = Callable[[Mapping[str, str]], Child]

@@ -159,6 +159,7 @@ class ProgramChild:
     ) -> None:
         """Start it in the guardian's care, and begin to read its streams. Whoever calls this abandons it where it fails."""
         guarded.pipes = streams.ours
+        self._owner = os.getpid()
         with guarded:
             self._process = subprocess.Popen(argv, **options)
         streams.close_theirs()
@@ -194,7 +195,10 @@ class ProgramChild:
     def how_it_ended(self) -> ProcessExit | None:
         """``None`` while it runs."""
         if self._ended is None:
-            self._ended = popen_ended(self._process)
+            if os.getpid() == self._owner:
+                self._ended = popen_ended(self._process)
+            elif (facts := tree.facts_of(self._process.pid)) is None or not facts.living:
+                self._ended = ProcessExit(self._process.pid, None)  # in a fork of ours, which is not its parent
         return self._ended
 
     def has_ended(self) -> bool:

@@ -81,6 +81,7 @@ def _close_all_but(fd: int) -> None:
 
 if __name__ == "__main__":
     _close_all_but(int(sys.argv[1]))
+    os.chdir("/")
     for _signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(_signal, signal.SIG_IGN)
     guard(int(sys.argv[1]))

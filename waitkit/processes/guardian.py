@@ -9,21 +9,29 @@ one starts, ends by itself when there has been nothing to guard for a while, and
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
 from typing import Final, Self
 
+from waitkit.engine.clock import SystemClock
 from waitkit.engine.descriptors import CannotStart, DescriptorSubscription, watch_descriptor
 from waitkit.engine.forks import on_fork_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.owned import OwnedDescriptor
+from waitkit.ground.durations import SECOND
 from waitkit.processes import lending, tree
 from waitkit.processes.lending import Loan
 
 __all__ = ["Guarded", "announce_self", "descriptors_of_guardian", "pipe_for_child"]
 
+_logger = logging.getLogger("waitkit")
+
 _FIT_INTO_A_PIPE: Final = 64  # lines of at most 64 bytes
+#: A guardian that ended so soon may not have come to run; after so many in a row no other is started.
+_TOO_SOON: Final = SECOND
+_MOST_FAILURES: Final = 5
 
 
 class _Guardian:
@@ -36,6 +44,8 @@ class _Guardian:
         self._pid = 0
         self._pidfd: OwnedDescriptor | None = None
         self._watching: DescriptorSubscription | None = None
+        self._started_at = 0
+        self._failures = 0
 
     def tell(self, mark: int, line: bytes) -> None:
         """Have a tree guarded, or what is known of it replaced."""
@@ -73,10 +83,9 @@ class _Guardian:
     def _start(self) -> None:
         """Start the guardian, and tell it of all trees. What we write waits in the pipe until it reads."""
         program = os.path.join(os.path.dirname(tree.__file__), "guard.py")
-        if not (
-            sys.executable and hasattr(os, "posix_spawn") and os.path.isfile(program) and os.path.isdir("/proc/self")
-        ):
-            return  # an interpreter in another program, or in an archive
+        if self._failures >= _MOST_FAILURES or not _can_be_started(program):
+            return
+        self._started_at = SystemClock.now()
         reader, writer = os.pipe()
         actions = [
             (os.POSIX_SPAWN_DUP2, reader, 0),
@@ -112,6 +121,13 @@ class _Guardian:
     def _ended(self) -> None:
         """It has ended: by itself, when there was nothing to guard for a while, or because somebody killed it."""
         with self._lock:
+            # One that cannot run (what should be Python is another program) ends again and again, and at once.
+            self._failures = self._failures + 1 if SystemClock.now() - self._started_at < _TOO_SOON else 0
+            if self._failures == _MOST_FAILURES:
+                _logger.warning(
+                    "%s does not run the guardian: what is managed is not ended where this process is killed",
+                    sys.executable,
+                )
             self._close()
             if self._lines:
                 self._start()
@@ -146,6 +162,18 @@ def _reset() -> None:
     global _guardian
     inherited, _guardian = _guardian, _Guardian()
     inherited.inherit()
+
+
+def _can_be_started(program: str) -> bool:
+    """Not by an interpreter in another program, or in an archive, of which nobody knows how to start it."""
+    return (
+        bool(sys.executable)
+        and os.access(sys.executable, os.X_OK)
+        and not getattr(sys, "frozen", False)
+        and hasattr(os, "posix_spawn")
+        and os.path.isfile(program)
+        and os.path.isdir("/proc/self")
+    )
 
 
 class Guarded:

@@ -97,18 +97,25 @@ class Loan:
 
     def begin(self) -> None:
         _ours.lock.__enter__()
-        self._nobody_else = not hasattr(resource, "prlimit") or not others_may_fork()
-        if not self._nobody_else:
-            first = tree.last_pid()
-            self._born = (first, first)
-            self._switches = _switches_of_others()
-        self._before = _ours.before = mark(0, self._number)
+        try:
+            self._nobody_else = not hasattr(resource, "prlimit") or not others_may_fork()
+            if not self._nobody_else:
+                first = tree.last_pid()
+                self._born = (first, first)
+                self._switches = _switches_of_others()
+            self._before = _ours.before = mark(0, self._number)
+        except BaseException:  # no descriptor is left to ask with
+            _ours.put_back()
+            _ours.lock.release()
+            raise
 
     def end(self) -> None:
-        _ours.put_back()
-        if not self._nobody_else:
-            self._born = (self._born[0], tree.last_pid())
-        _ours.lock.release()
+        try:
+            _ours.put_back()
+            if not self._nobody_else:
+                self._born = (self._born[0], tree.last_pid())
+        finally:
+            _ours.lock.release()
 
     def take_back_from_strangers(self, root: tree.Root, pipes: Iterable[int]) -> None:
         """Take the mark off whom it was not meant for; to be called before anybody may have reaped the root.

@@ -56,8 +56,8 @@ class Plan(NamedTuple):
     restart: RestartPolicy | None
     #: its arguments, in which a port may be named
     arguments: str = ""
-    #: it is a fork of this process or of a server of forks, and at first has all sockets open that its parent has
-    forks: bool = False
+    #: a Python callable: it may have sockets of ours, by its arguments, and by a fork all that its parent has
+    of_callable: bool = False
 
 
 class Life:
@@ -82,7 +82,7 @@ class Life:
             raise
         self.pid = self.child.identity.pid
         #: the sockets that it has from its parent, and which go on when it is gone
-        self._lent = self.child.handed_over | (_sockets_of_parent(self.pid) if plan.forks else set())
+        self._lent = self.child.handed_over | (_sockets_of_parents(self.pid) if plan.of_callable else set())
         self.name = f"{plan.name} (pid {self.pid})"
 
     # What conditions of readiness ask of their subject.
@@ -180,6 +180,11 @@ class Life:
             return facts
         if self._found_in_use():
             facts += why_in_use(self._ports_named())
+        if self.child.exit_code() == 0 and self.child.identity.members():
+            facts.append(
+                "it has left processes of its own behind: a server that goes to the background is to be told not to "
+                '("daemon off", "--foreground", "daemonize no")'
+            )
         return [*facts, self.child.output.tail() or "it wrote nothing"]
 
     def ending(self, interrupt: BaseException | None = None) -> Flow[int | None]:
@@ -292,9 +297,11 @@ class Life:
             self._notifications.close()
 
 
-def _sockets_of_parent(pid: int) -> set[int]:
+def _sockets_of_parents(pid: int) -> set[int]:
+    """Ours, and those of the server of forks that *pid* is a child of."""
     facts = facts_of(pid)
-    return sockets_of(os.getpid() if facts is None else facts.parent)
+    ours = sockets_of(os.getpid())
+    return ours if facts is None or facts.parent == os.getpid() else ours | sockets_of(facts.parent)
 
 
 def beyond_scopes(condition: Condition[Any], timeout: int | None, *, explained: bool = True) -> Wait:

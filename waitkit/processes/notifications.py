@@ -23,6 +23,10 @@ _LONGEST: Final = 65_536
 _MOST_DESCRIPTORS: Final = 16
 
 
+#: What is longer is no number of an error, and nothing that the system could be asked about.
+_LONGEST_ERRNO: Final = 6
+
+
 class Notifications:
     """The socket a process and its tree may notify, and what they said.
 
@@ -114,7 +118,7 @@ class Notifications:
                 self.status = value
             elif name == "STOPPING" and value == "1":
                 self.stopping = True
-            elif name == "ERRNO" and value.isdecimal():
+            elif name == "ERRNO" and value.isdecimal() and value.isascii() and len(value) < _LONGEST_ERRNO:
                 self.errno = int(value)
 
     def facts(self) -> list[str]:

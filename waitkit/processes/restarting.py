@@ -24,7 +24,10 @@ def _limit(value: str | Rate | None) -> Rate | None:
         return value
     if not isinstance(value, str):
         raise TypeError(f'limit={value!r} is no limit: give "5/min", a Rate, or None')
-    return Rate(value)
+    try:
+        return Rate(value)
+    except ValueError as error:
+        raise ValueError(f'limit={value!r} is no limit: give "5/min", a Rate, or None ({error})') from None
 
 
 @attrs.frozen(kw_only=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections import deque
-from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from waitkit.conditions.own import Event
 from waitkit.engine.background import CannotStart, start_thread
 from waitkit.engine.locks import ForkSafeLock
+from waitkit.processes.tee_writers import writer_to
 
 if TYPE_CHECKING:
     import logging
@@ -18,7 +19,6 @@ __all__ = ["Tee", "TeeTarget", "check_tee"]
 
 TeeTarget: TypeAlias = "str | os.PathLike[str] | IO[str] | IO[bytes] | logging.Logger"
 
-_INFO: Final = 20  # logging.INFO; logging itself is imported by who has a logger
 _END: Final = "the end"  # in the place of a stream: nothing more will come
 _MOST_WAITING: Final = 16 * 1024 * 1024
 
@@ -32,16 +32,12 @@ class Tee:
 
     def __init__(self, name: str, target: TeeTarget) -> None:
         self._name = name
-        self._target = target
-        if isinstance(target, str | os.PathLike):
-            with open(target, "ab"):  # where that cannot be, its process is not to be started
-                pass
+        self._writer = writer_to(target, name)
         self._lock = ForkSafeLock()
         self._queue: deque[tuple[str, bytes]] = deque()
         self._waiting = 0
         self._dropped = 0
         self._running = False
-        self._rest: dict[str, bytes] = {}
         #: set when all that the process wrote has been handed on
         self.handed_on = Event(f"the output of {name} to be handed on")
 
@@ -82,28 +78,13 @@ class Tee:
                 self._complain()
 
     def _write(self, stream: str, chunk: bytes) -> None:
-        target: Any = self._target
-        if stream == _END:
-            try:
-                for name in [name for name, rest in self._rest.items() if rest]:
-                    self._write(name, b"\n")
-            finally:
-                self.handed_on.set()
+        if stream != _END:
+            self._writer.write(stream, chunk)
             return
-        if hasattr(target, "log") and hasattr(target, "handlers"):
-            *lines, self._rest[stream] = (self._rest.get(stream, b"") + chunk).split(b"\n")
-            for line in lines:
-                target.log(_INFO, "%s %s: %s", self._name, stream, line.decode("utf-8", "replace"))
-            return
-        if isinstance(target, str | os.PathLike):
-            with open(target, "ab") as file:
-                file.write(chunk)
-        elif isinstance(target, io.TextIOBase) or "b" not in getattr(target, "mode", "b"):
-            target.write(chunk.decode("utf-8", "replace"))
-            target.flush()
-        else:
-            target.write(chunk)
-            target.flush()
+        try:
+            self._writer.finish()
+        finally:
+            self.handed_on.set()
 
     def _complain(self) -> None:
         import logging
