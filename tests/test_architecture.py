@@ -94,6 +94,7 @@ SLEEPS = {
     "examples/rpc_service/sleeping.py": "shows what sleeping costs",
     "waitkit/virtual/outer_time.py": "puts a virtual wait in the place of sleeping",
     "tests/test_virtual_clock.py": "sleeps in virtual time",
+    "tests/test_virtual_driven.py": "sleeps in virtual time",
     "tests/test_virtual_faults.py": "sleeps in virtual time",
     "tests/test_virtual_more.py": "sleeps in virtual time",
 }

@@ -50,6 +50,9 @@ SLEEPS = """
     def test_no_guess():
         time.sleep(0)
         asyncio.run(asyncio.sleep(0))
+        from waitkit import virtual_clock
+        with virtual_clock():
+            asyncio.run(asyncio.sleep(10))
         event = threading.Event()
         threading.Timer(0, event.set).start()
         assert event.wait(20)

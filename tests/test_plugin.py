@@ -98,6 +98,21 @@ def test_waits_keep_within_the_tests_time(pytester, timeout, given, options, exp
     result.assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize("method", ["signal", "thread"])
+@pytest.mark.parametrize("func_only", ["true", "false"])
+def test_its_limit_is_one_of_real_time(pytester, method, func_only):
+    """Virtual time that passes the limit of pytest-timeout is none of it, whichever way that measures."""
+    code = """
+        from waitkit import after, wait_for
+
+        def test_it(virtual_clock):
+            wait_for(after("1h"), None)
+            assert virtual_clock.elapsed == 3_600
+    """
+    options = ("--timeout=60", f"--timeout-method={method}", "-o", f"timeout_func_only={func_only}")
+    run_tests(pytester, code, *options, plugins=TIMEOUT).assert_outcomes(passed=1)
+
+
 def test_without_a_limit_waits_are_as_always(pytester):
     """Where nothing limits the test, or pytest-timeout is not there, the fixture is wait_for with its default."""
     code = """
@@ -360,6 +375,30 @@ def test_our_frames_are_left_out(pytester):
     assert shown == []
     result = run_tests(pytester, FAILURES, "--full-trace", "-k", "test_callers_error")
     assert [line for line in result.outlines if "waitkit/waits/drivers.py" in line]
+
+
+def test_a_failed_wait_of_a_test_case(pytester):
+    """Tests of ``unittest`` tell as others do: a section, and none of our frames."""
+    result = run_tests(
+        pytester,
+        """
+        import unittest
+        from waitkit import wait_for
+
+        class Test(unittest.TestCase):
+            def test_it(self):
+                wait_for(lambda: 0, 0.01, message="the service")
+
+            def test_other(self):
+                self.assertEqual(1, 2)
+
+            def test_skipped(self):
+                self.skipTest("no reason")
+        """,
+    )
+    result.assert_outcomes(failed=2, skipped=1)
+    result.stdout.fnmatch_lines(["*- waitkit: timed out after * waiting for the service -*", "what:   the service"])
+    assert [line for line in result.outlines if "waitkit/waits" in line] == []
 
 
 def test_a_bug_of_ours_shows_its_frames(pytester):

@@ -14,7 +14,7 @@ from plugin_runs import run_tests
 from report_rows import many, row
 from support import in_child
 
-from waitkit import WaitTimeout, after, recording, wait_for, wait_for_async
+from waitkit import WaitTimeout, after, path_exists, recording, wait_for, wait_for_async
 from waitkit.cli.main import main
 from waitkit.ground.records import subscribers
 from waitkit.report.page import page_of
@@ -308,3 +308,36 @@ def test_a_test_that_ends_all_subscriptions_does_not_end_the_report(pytester):
     run_tests(pytester, code, "--waitkit-report=out").assert_outcomes(passed=3)
     rows, _ = read_trace(pytester.path / "out" / "waits.json")
     assert [each["what"] for each in rows] == ["turn 0", "turn 1", "turn 2"]
+
+
+#: The name of a file that is no UTF-8, as os.fsdecode gives it.
+ODD = "/no/such/caf\udce9"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".html"])
+def test_a_name_that_is_no_text(tmp_path, suffix):
+    """A wait whose words no UTF-8 can hold is recorded, the odd bytes as escapes."""
+    with recording(tmp_path / f"waits{suffix}"), pytest.raises(WaitTimeout):
+        wait_for(path_exists(ODD), 0)
+    assert "/no/such/caf" in (tmp_path / f"waits{suffix}").read_text()
+    if suffix == ".json":
+        (read,), _ = read_trace(tmp_path / "waits.json")
+        assert read["what"] == r"/no/such/caf\udce9 to exist"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["one process", "xdist"])
+def test_a_run_with_a_name_that_is_no_text(pytester, workers):
+    """The report of a run is written all the same, and travels from its workers."""
+    code = f"""
+        import pytest
+        from waitkit import WaitTimeout, path_exists, wait_for
+
+        def test_it():
+            with pytest.raises(WaitTimeout):
+                wait_for(path_exists({ODD!r}), 0)
+    """
+    result = run_tests(pytester, code, "--waitkit-report=out", *workers, plugins=("xdist.plugin",) if workers else ())
+    result.assert_outcomes(passed=1)
+    (read,), _ = read_trace(pytester.path / "out" / "waits.json")
+    assert read["what"] == r"/no/such/caf\udce9 to exist"
+    assert "/no/such/caf" in (pytester.path / "out" / "waits.html").read_text()

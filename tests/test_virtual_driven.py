@@ -82,3 +82,23 @@ def test_the_libraries_are_left_as_they_were():
     with virtual_clock(drive="freezegun"):
         assert api.call_stack_inspection_limit != before[0]
     assert (api.call_stack_inspection_limit, vars(api.FakeDatetime)["now"], dt.datetime) == before
+
+
+@pytest.mark.parametrize("library", ["time-machine", "freezegun"])
+def test_sleep_takes_what_it_takes(library):
+    """The virtual ``time.sleep`` takes and refuses what the real one does, with errors of the same kind."""
+    pytest.importorskip(library.replace("-", "_"))
+    taken = [0, 1, True, 0.5, type("Index", (), {"__index__": lambda self: 2})()]
+    refused = [-1, -0.5, float("nan"), float("inf"), "1s", None, dt.timedelta(seconds=1)]
+    errors = []
+    for value in refused:
+        with pytest.raises((TypeError, ValueError, OverflowError)) as caught:
+            time.sleep(value)
+        errors.append(caught.type)
+    with virtual_clock(drive=library) as clock:
+        for value in taken:
+            time.sleep(value)
+        assert clock.elapsed == 4.5
+        for value, kind in zip(refused, errors, strict=True):
+            with pytest.raises(kind):
+                time.sleep(value)

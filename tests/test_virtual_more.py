@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures as cf
+import contextlib
 import dis
 import gc
 import logging
 import os
 import queue
+import random
 import subprocess
 import sys
 import threading
@@ -440,6 +442,31 @@ class virtual_child:
         if kind is not None:
             os.kill(self._pid, 9)
             os.waitpid(self._pid, 0)
+
+
+def test_timers_of_one_instant_come_in_one_order():
+    """Which of two timers of a loop comes first does not hang on for how long the machine has been up."""
+    orders = set()
+
+    async def pauses(name: str, order: list[str], *seconds: float) -> None:
+        for pause in seconds:
+            await asyncio.sleep(pause)
+        order.append(name)
+
+    async def main(order: list[str]) -> None:
+        pauses_of = {"a": (0.1, 0.2), "b": (0.3,), "c": (0.1, 0.1, 0.1), "d": (0.2, 0.1)}
+        await asyncio.gather(*(pauses(name, order, *seconds) for name, seconds in pauses_of.items()))
+
+    chance = random.Random(1)
+    for _ in range(100):
+        loop, order = asyncio.new_event_loop(), list[str]()
+        up = chance.uniform(0, 2e6)
+        with virtual_clock() as clock, contextlib.closing(loop):
+            loop.time = lambda up=up: up  # type: ignore[method-assign, misc]
+            loop.run_until_complete(main(order))
+            assert clock.elapsed == pytest.approx(0.3)
+        orders.add("".join(order))
+    assert len(orders) == 1
 
 
 def test_a_forked_child_joins_threads_it_does_not_have():

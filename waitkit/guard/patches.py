@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final
 
+from waitkit.engine.clock import SystemClock, current_clock
 from waitkit.guard.ledger import Kind, Ledger
 from waitkit.guard.sites import note_start, place_of
 
@@ -61,10 +62,11 @@ def _timed_async(real: Callable[..., Coroutine[Any, Any, Any]], ledger: Ledger) 
         place = place_of(frame)
         frame = None  # its variables must not live as long as the sleep
         start = clock()
+        in_real_time = isinstance(current_clock(), SystemClock)
         try:
             return await real(delay, result)
         finally:
-            if place is not None:
+            if place is not None and in_real_time:
                 ledger.add("asyncio.sleep", place, start, clock())
 
     sleep.__module__, sleep.__qualname__, sleep.__doc__ = "asyncio.tasks", _NAME, real.__doc__

@@ -86,13 +86,14 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Leave our frames out of the traceback of a failed test, and add what its wait knows."""
-    if call.excinfo is None:
+    # That of a unittest.TestCase comes into the call only when the report is made.
+    if call.excinfo is None and not getattr(item, "_excinfo", None):
         return (yield)
     from waitkit.pytest_plugin.failures import hide_our_frames, sections
 
     hide_our_frames()
     report = yield
-    if report.failed:
+    if report.failed and call.excinfo is not None:
         report.sections += sections(call.excinfo.value, item)
     return report
 

@@ -54,21 +54,26 @@ def row_of(record: WaitRecord, clock: int, test: str = "", process: str = MAIN) 
         process: the name of this process in the report.
     """
     return Row(
-        what=record.what,
+        what=_writable(record.what),
         outcome=record.outcome,
-        thread=record.thread,
+        thread=_writable(record.thread),
         thread_id=record.thread_id,
-        task=record.task,
+        task=_writable(record.task),
         start=record.start,
         end=record.end,
         limit=record.limit,
         looks=record.looks,
-        last=record.last,
-        caller=record.caller,
+        last=_writable(record.last),
+        caller=_writable(record.caller),
         overshoot=record.overshoot,
-        tries=[(one.start, one.end, one.looks, one.seen) for one in record.tries],
-        test=test,
+        tries=[(one.start, one.end, one.looks, _writable(one.seen)) for one in record.tries],
+        test=_writable(test),
         process=process,
         pid=os.getpid(),
         clock=clock,
     )
+
+
+def _writable(text: str) -> str:
+    """*text*, with what no UTF-8 can hold (half of a surrogate pair, as in a name of a file that is none) as an escape."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -80,6 +80,14 @@ class Loops:
         loop._selector = selector
         loop._write_to_self = write_to_self
         loop.time = lambda: base + (clock.now() - start) / SECOND
+        call_at = loop.call_at
+
+        def call_at_instant(when: float, *args: Any, **kwargs: Any) -> Any:
+            # To the nanosecond, as the clock counts: what the sums of floats make of one instant, and so which of two timers
+            # comes first, hangs on the magnitude of the base, which is for how long the machine has been up.
+            return call_at(base + round((when - base) * SECOND) / SECOND, *args, **kwargs)
+
+        loop.call_at = call_at_instant
 
     def remove(self) -> None:
         """End: loops that go on go on in real time. It may be called again, where Ctrl-C cut it off."""
@@ -90,7 +98,7 @@ class Loops:
         for loop, selector in list(self._adopted.items()):
             if "time" in vars(loop):
                 virtual = loop.time()
-                del loop.time
+                del loop.time, loop.call_at
                 ahead = virtual - loop.time()
                 for timer in loop._scheduled:  # each has as long to go as before
                     timer._when -= ahead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import operator
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
-from waitkit.ground.durations import SECOND, Nanoseconds, to_nanoseconds
+from waitkit.ground.durations import SECOND, Nanoseconds
 from waitkit.virtual.clock import VirtualClock
 
 __all__ = ["OuterTime", "outer_time"]
@@ -125,7 +126,7 @@ class _Driven:
     def _sleep_virtually(self, seconds: float) -> None:
         if not self._clock.is_member():
             return self._sleep(seconds)
-        due = now() + to_nanoseconds(seconds, "seconds")
+        due = now() + _length(seconds)
         parker = Parker(f"time.sleep({seconds!r})")
         while now() < due:
             parker.park(due)
@@ -137,3 +138,15 @@ class _Driven:
         if self._begun:
             self._begun = False
             self._library.stop()
+
+
+def _length(seconds: object) -> Nanoseconds:
+    """What ``time.sleep`` takes, no more and no less, in nanoseconds.
+
+    Raises:
+        TypeError, ValueError, OverflowError: as that does.
+    """
+    value = seconds if isinstance(seconds, float) else operator.index(seconds)  # type: ignore[call-overload]
+    if value < 0:
+        raise ValueError("sleep length must be non-negative")
+    return round(value * SECOND)  # of a NaN a ValueError, of what is infinite an OverflowError

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from waitkit.conditions.thread_ends import ThreadEnding
 from waitkit.engine.background import REAL
@@ -23,6 +23,10 @@ from waitkit.virtual.notifying import notify_really, wait_virtually
 from waitkit.virtual.turns import Crew, Seat
 
 __all__ = ["Threads"]
+
+
+#: The timer of pytest-timeout is started by the thread of the test, and is about real time.
+_TIMERS_OF_RUNNERS: Final = "pytest_timeout "
 
 
 class Threads:
@@ -84,6 +88,8 @@ class Threads:
         clock, here = self._clock, self._here
 
         def start(thread: threading.Thread) -> None:
+            if thread.name.startswith(_TIMERS_OF_RUNNERS):
+                setattr(thread, REAL, True)
             if not clock.is_member() or getattr(thread, REAL, False) or thread.ident is not None:
                 start_really(thread)
                 return clock.started_outside(thread.ident)
