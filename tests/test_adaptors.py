@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import queue
 import socket
@@ -334,3 +335,22 @@ def test_what_passes_fileno_on_is_a_descriptor():
     """A wrapper that hands each attribute on has the descriptor of what it wraps."""
     with tempfile.NamedTemporaryFile() as file:
         assert wait_for(file, LIMIT) is file
+
+
+def test_a_copy_of_a_condition():
+    """A shallow copy, which has the lock and the waiters of the original, works on when that is gone."""
+    condition = threading.Condition()
+    with pytest.raises(WaitTimeout):
+        wait_for(notified(condition, lambda: False), "1ms")
+    other = copy.copy(condition)
+    del condition
+
+    def waits():
+        with other:
+            return other.wait(LIMIT)
+
+    waiting = Running(waits)
+    until(lambda: len(other._waiters))
+    with other:
+        other.notify()
+    assert waiting.result() is True

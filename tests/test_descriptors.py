@@ -400,3 +400,27 @@ def test_no_descriptor_left_to_begin_anew(pipe, monkeypatch):
 
 def _no_descriptor_left():
     raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize("step", ["register", "unregister"])
+@pytest.mark.parametrize("after", [False, True])
+def test_an_interrupted_close_takes_nothing_from_others(pipe, step, after):
+    """Where Ctrl-C falls beside a call of the selector when one of two leaves a descriptor, the other is woken all the same."""
+    reader, writer = pipe
+    watching, heard = Descriptors(), Event()
+    first = watching.watch(reader, lambda: None)
+    watching.watch(reader, heard.set)
+    real = getattr(watching._selector, step)
+
+    def interrupted(*args):
+        setattr(watching._selector, step, real)
+        if after:
+            real(*args)
+        raise KeyboardInterrupt
+
+    setattr(watching._selector, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.close()
+    first.close()  # as a wait does that was interrupted
+    os.write(writer, b"x")
+    until(heard)

@@ -354,10 +354,14 @@ def test_a_callback_that_forks(own):
     fired, child = [], []
     reader, writer = os.pipe()
 
+    def tell():
+        if child == [0]:
+            os.write(writer, b"fired in the child")
+
     def forks():
+        own.call_at(now(), tell)
         child.append(os.fork())
         if child == [0]:
-            own.call_at(now(), lambda: os.write(writer, b"fired in the child"))
             own_thread = threading.current_thread()
             threading.Thread(target=lambda: (own_thread.join(), os._exit(0))).start()
 

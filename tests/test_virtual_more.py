@@ -478,6 +478,29 @@ def test_a_forked_child_joins_threads_it_does_not_have():
         thread.join()
 
 
+def test_a_forked_child_has_threads_of_its_own_after_the_block():
+    """Those of real time, which the block has put aside, are the parent's: a child that leaves the block begins anew."""
+    first = [threading.Event() for _ in range(3)]
+
+    def use(events: list[threading.Event]) -> bool:
+        workers.run_in_worker(events[0].set)
+        workers.run_in_looker(events[1].set)
+        timers.call_at(current_clock().now(), events[2].set)
+        return all(wait_for(event, LIMIT) for event in events)
+
+    assert use(first)  # their threads stay for a while
+    with virtual_clock():
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if use([threading.Event() for _ in range(3)]) else 1
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert use([threading.Event() for _ in range(3)])
+
+
 def test_a_forked_child_waits_for_real_things():
     """In a forked child real time passes where a process is awaited, and its deadline comes."""
 

@@ -18,6 +18,7 @@ from waitkit import (
     wait_for,
     wait_for_async,
 )
+from waitkit.virtual import threads as thread_module
 
 ROUNDS = 50
 
@@ -124,3 +125,23 @@ def test_threads_that_wait_for_each_other():
             threads.append(thread)
         wait_for(threads[-1], None)
         assert clock.elapsed == 1
+
+
+def test_one_that_cannot_end_yet(monkeypatch):
+    """Who asks holds what the thread needs to show its error: it lives, and is found ended afterwards."""
+    monkeypatch.setattr(thread_module, "_SOON", 0.05)
+    lock, shown = threading.Lock(), []
+
+    def show(args):
+        with lock:
+            shown.append(args.exc_type)
+
+    monkeypatch.setattr(threading, "excepthook", show)
+    with virtual_clock():
+        thread = threading.Thread(target=lambda: 1 / 0)
+        with lock:
+            thread.start()
+            wait_for(after("1s"))
+            assert thread.is_alive()
+        wait_for(thread, None)
+    assert shown == [ZeroDivisionError]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias, TypeGuard
 
 from waitkit.engine.forks import on_fork_in_child
 
@@ -71,24 +71,31 @@ class ConditionHook(Signal):
     is one for a condition, however many listen, and it stays: without subscribers it passes the call on.
     """
 
-    __slots__ = ("__weakref__", "_condition")
+    __slots__ = ("__weakref__", "_condition", "_lock", "_waiters")
 
     def __init__(self, condition: threading.Condition) -> None:
         super().__init__()
         # not the condition itself: it has a reference to us, and would be garbage of the kind that waits for a collection
         self._condition = weakref.ref(condition)
+        self._lock: Any = condition._lock  # type: ignore[attr-defined]
+        self._waiters: Any = condition._waiters  # type: ignore[attr-defined]
         _hooks.add(self)
 
     def __call__(self, n: int = 1) -> None:
         """``Condition.notify``."""
-        condition = self._condition()
-        assert condition is not None  # whoever notifies has it
+        condition = self._condition() or self._stand_in()
         try:
             type(condition).notify(condition, n)
             self.notify()
         except BaseException:
             self.notify()
             raise
+
+    def _stand_in(self) -> threading.Condition:
+        """For one that is gone, of which somebody has a copy: that has the same lock and waiters, and this hook."""
+        condition = threading.Condition(self._lock)
+        vars(condition)["_waiters"] = self._waiters
+        return condition
 
     @classmethod
     def of(cls, condition: object) -> ConditionHook | None:
@@ -107,6 +114,7 @@ class ConditionHook(Signal):
             isinstance(condition, threading.Condition)
             and getattr(type(condition), "notify", None) is threading.Condition.notify
             and type(condition).notify_all is threading.Condition.notify_all
+            and hasattr(condition, "_waiters")
             and _notify_is_called()
         )
 

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from functools import partial
 from typing import Final
+from weakref import WeakSet
 
 from waitkit.engine import forks
 from waitkit.engine.agenda import Agenda
@@ -95,6 +96,11 @@ class Timers:
         self._clock = current_clock()
         self._exact = not isinstance(self._clock, SystemClock)
         self._lock = ForkSafeLock()
+        _all.add(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as in a forked child: the threads, and what is due, are the parent's."""
         self._agenda: Agenda[Timer] = Agenda()
         self._watch: _Watch | None = None
         self._ready: deque[Timer] = deque()
@@ -256,6 +262,7 @@ class Timers:
         return idle_until if first is None else min(idle_until, max(instant, first.latest) + _REST_OF_DEPUTY)
 
 
+_all: Final[WeakSet[Timers]] = WeakSet()
 #: As :func:`current_timers`, for what is on the way of each run of a poller: read it as ``timers.current``.
 current = Timers()
 
@@ -280,4 +287,6 @@ def use_timers(timers: Timers) -> Timers:
 @on_fork_in_child
 def _reset() -> None:
     global current
+    for timers in list(_all):  # those that are out of use for the time of a block, too, and come back after it
+        timers.forget()
     current = Timers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
+from weakref import WeakSet
 
 from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
 from waitkit.engine.clock import now
@@ -35,6 +36,11 @@ class Workers:
         self._most = most
         self._name = name
         self._lock = ForkSafeLock()
+        _all.add(self)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as in a forked child: the threads, and what they were given, are the parent's."""
         self._tasks: deque[Task] = deque()
         self._idle: dict[Parker, None] = {}
         self._count = 0
@@ -123,6 +129,7 @@ class Workers:
                     return False
 
 
+_all: Final[WeakSet[Workers]] = WeakSet()
 _workers = Workers()
 #: for looks that somebody waits for, with a limit: they must not queue behind what runs for as long as it likes
 _lookers = Workers(name="looker")
@@ -148,4 +155,6 @@ def use_workers(workers: Workers, lookers: Workers | None = None) -> tuple[Worke
 
 @on_fork_in_child
 def _reset() -> None:
+    for workers in list(_all):  # those that are out of use for the time of a block, too, and come back after it
+        workers.forget()
     use_workers(Workers(), Workers(name="looker"))

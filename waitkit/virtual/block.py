@@ -39,7 +39,8 @@ class virtual_clock:  # noqa: N801 - used as a function is
 
     Time stands still while any thread that takes part runs, and jumps to the next due time when all of them wait. The thread that
     enters takes part, every thread started inside, work in a ``ThreadPoolExecutor``, and event loops that run inside (with
-    ``asyncio.sleep``); other threads from their first wait on, and while they do what they were woken for from inside. Those
+    ``asyncio.sleep``); other threads from their first wait on, and while they do what they were woken for from inside (not those
+    that ``threading`` does not start: of ``_thread.start_new_thread`` and of threads of C nobody tells the clock). Those
     that take part run one at a time, in a fixed order: a test takes the same course each time. Waits of ``threading`` (events,
     queues, conditions, joins) are virtual, too.
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, Protocol, SupportsIndex
 
 from waitkit.engine.clock import now
 from waitkit.engine.parking import Parker
@@ -140,13 +140,13 @@ class _Driven:
             self._library.stop()
 
 
-def _length(seconds: object) -> Nanoseconds:
+def _length(seconds: float | SupportsIndex) -> Nanoseconds:
     """What ``time.sleep`` takes, no more and no less, in nanoseconds.
 
     Raises:
         TypeError, ValueError, OverflowError: as that does.
     """
-    value = seconds if isinstance(seconds, float) else operator.index(seconds)  # type: ignore[call-overload]
+    value = seconds if isinstance(seconds, float) else operator.index(seconds)
     if value < 0:
         raise ValueError("sleep length must be non-negative")
     return round(value * SECOND)  # of a NaN a ValueError, of what is infinite an OverflowError

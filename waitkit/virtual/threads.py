@@ -29,6 +29,10 @@ __all__ = ["Threads"]
 _TIMERS_OF_RUNNERS: Final = "pytest_timeout "
 
 
+#: Seconds of real time in which a thread whose function has returned has ended, as a rule within microseconds.
+_SOON: Final = 1.0
+
+
 class Threads:
     """Puts the clock's view of threads in the place of some functions of the standard library, and takes it out again.
 
@@ -184,7 +188,9 @@ class Threads:
 
         def is_alive(thread: threading.Thread) -> bool:
             if thread in self._over and clock.is_member() and thread is not threading.current_thread():
-                join(thread)  # what is left of it ends by itself
+                join(
+                    thread, _SOON
+                )  # what is left of it ends by itself, unless what shows its error needs something of ours
             return original(thread)
 
         return is_alive
