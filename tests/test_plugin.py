@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from plugin_runs import run_as_installed, run_tests
 from support import python
@@ -163,6 +165,26 @@ LEAKS = """
         kept[0].set()
         kept[5].wait()
 """
+
+
+def test_ctrl_c_in_virtual_time(pytester):
+    """Ctrl-C ends the run as ever, with its report, though a thread of the test waits on the clock."""
+    code = """
+        import signal, threading
+        from waitkit import after, wait_for
+
+        def test_it(virtual_clock):
+            threading.Thread(target=lambda: wait_for(after("2h"), None)).start()
+            virtual_clock.block_until(1)
+            signal.raise_signal(signal.SIGINT)
+
+        def test_next():
+            pass
+    """
+    result = run_tests(pytester, code, "--waitkit-report=out")
+    assert result.ret == pytest.ExitCode.INTERRUPTED, result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    assert sorted(os.listdir(pytester.path / "out")) == ["waits.html", "waits.json"]
 
 
 def test_what_is_left_behind_fails_the_test(pytester):

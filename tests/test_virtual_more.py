@@ -58,7 +58,14 @@ def patched() -> list[object]:
     return [
         *(threading.Thread.start, threading.Thread.join, threading.Thread.is_alive, threading._time, queue.time),
         *(threading.Condition.wait, threading.Condition.notify),
-        *(ThreadPoolExecutor.submit, _WorkItem.__init__, _WorkItem.run, cf._base.time, BaseEventLoop._run_once),
+        *(
+            ThreadPoolExecutor.shutdown,
+            ThreadPoolExecutor.submit,
+            _WorkItem.__init__,
+            _WorkItem.run,
+            cf._base.time,
+            BaseEventLoop._run_once,
+        ),
         *(time.sleep, current_clock(), timers.current, workers._workers),
     ]
 
@@ -123,6 +130,51 @@ def test_an_initializer_that_fails():
         pass_time(20)
         pool.shutdown()
         assert clock.elapsed == 20
+
+
+def test_waiting_for_work_of_which_some_was_cancelled():
+    """Who waits for all of it is told of what was cancelled by the thread that comes to it, when it comes to it."""
+    for timeout in (None, 100):
+        with virtual_clock() as clock, ThreadPoolExecutor(1) as pool:
+            work = [pool.submit(pass_time, 1) for _ in range(4)]
+            assert work[1].cancel()
+            assert work[3].cancel()
+            assert len(cf.wait(work, timeout).done) == 4
+            assert clock.elapsed == 2
+
+
+def test_a_thread_with_a_run_of_its_own():
+    """A function that stands in the place of ``run`` is there afterwards, too."""
+    thread = threading.Thread()
+    thread.run = run = lambda: pass_time(1)  # type: ignore[method-assign]
+    with virtual_clock() as clock:
+        thread.start()
+        thread.join()
+        assert clock.elapsed == 1
+    assert vars(thread)["run"] is run
+
+
+@pytest.mark.parametrize("days", [0, 100, 200, 400, 20_000])
+def test_a_loop_on_a_machine_that_has_been_up_for_long(days: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timers of a loop are exact, and come, however large the number is that a loop calls the time."""
+    real = BaseEventLoop.time
+    monkeypatch.setattr(BaseEventLoop, "time", lambda loop: real(loop) + days * 86_400)
+
+    async def main(clock: virtual_clock) -> None:
+        for number in range(1, 11):
+            await asyncio.sleep(0.1)
+            assert clock.elapsed == pytest.approx(number / 10, abs=1e-9)
+
+    async def enters() -> None:
+        later = asyncio.get_running_loop().call_later(3_600, pytest.fail)
+        with virtual_clock() as clock:
+            await main(clock)
+        assert later.when() - asyncio.get_running_loop().time() == pytest.approx(3_599, abs=1)
+        later.cancel()
+
+    with virtual_clock() as clock:
+        asyncio.run(main(clock))
+    asyncio.run(enters())
 
 
 def test_as_completed_and_map_count_virtual_time():

@@ -98,6 +98,19 @@ def pytest_runtest_makereport(
     return report
 
 
+_interrupt = pytest.StashKey[KeyboardInterrupt]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Ctrl-C ends a test: its fixtures end when the session does, and pytest does not tell them."""
+    try:
+        return (yield)
+    except KeyboardInterrupt as error:
+        item.stash[_interrupt] = error
+        raise
+
+
 # How much time a test has left.
 
 
@@ -155,8 +168,14 @@ def virtual_clock(request: pytest.FixtureRequest) -> Iterator[virtual_clock_bloc
     """The test runs in virtual time: ``waitkit.virtual_clock()``, entered, with the options of the marker of that name."""
     from waitkit.pytest_plugin.virtual_time import clock_of
 
-    with clock_of(request.node) as clock:
+    clock = clock_of(request.node)
+    clock.__enter__()
+    try:
         yield clock
+    finally:
+        # After Ctrl-C the threads of the test are left where they are, and that is no mistake of its.
+        interrupt = request.node.stash.get(_interrupt, None)
+        clock.__exit__(None if interrupt is None else type(interrupt), interrupt, None)
 
 
 @pytest.fixture

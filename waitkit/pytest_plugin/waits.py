@@ -80,8 +80,15 @@ class Waits:
             self._rows += getattr(report, _NAME)
             delattr(report, _NAME)  # pytest keeps all reports to the end
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """The session ends: the report is written, also where what ends with it, such as a fixture, fails."""
+        try:
+            return (yield)
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
         """Write the report; a worker hands the waits outside of its tests to the controller instead."""
         rest = self._recorder.take()
         if self._is_worker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from waitkit.engine.descriptors import watch_descriptor
 from waitkit.engine.parking import Parker
@@ -14,6 +14,10 @@ from waitkit.virtual.telling import describe_task
 from waitkit.waits.drivers import awaited_in_loops
 
 __all__ = ["Loops"]
+
+
+#: Seconds, seven weeks: up to here a float tells a nanosecond.
+_MOST_EXACT: Final = 2**22
 
 
 class Loops:
@@ -56,18 +60,24 @@ class Loops:
             running = get_running_loop()
         except RuntimeError:
             return
-        self._adopt(running)  # now, as its next step comes after what is scheduled until then
+        self._adopt(running, runs=True)  # now, as its next step comes after what is scheduled until then
 
     def _adopt_from_outside(self, loop: Any) -> None:
         """The loop runs in another thread, which does not take part, and is about to be given something to do."""
         thread = loop._thread_id
         if thread is not None and not self._clock.takes_part(thread):
             self._clock.take_in(thread)  # before it is woken
-            self._adopt(loop, outlives=True)
+            self._adopt(loop, runs=True, outlives=True)
 
-    def _adopt(self, loop: Any, *, outlives: bool = False) -> None:
+    def _adopt(self, loop: Any, *, runs: bool = False, outlives: bool = False) -> None:
+        """Put virtual time into *loop*, which *runs* in real time so far, or begins to run."""
         clock = self._clock
-        base, start = loop.time(), clock.now()
+        before, start = loop.time(), clock.now()
+        # The smaller a float, the more exact it is; beyond some months a loop cannot tell whether a timer is due. Who has looked
+        # at the time of his loop before goes on with that, as long as it is no such number.
+        base = before % _MOST_EXACT if runs else 0.0
+        for timer in loop._scheduled:  # each has as long to go as before
+            timer._when -= before - base
         selector = _Selector(clock, loop, outlives=outlives)
         write = loop._write_to_self
 

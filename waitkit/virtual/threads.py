@@ -69,6 +69,7 @@ class Threads:
         self._put(queue, "time", self._time)
         self._put(futures, "time", lambda _: _Time(self._clock))
         self._put(executors.ThreadPoolExecutor, "submit", self._submit)
+        self._put(executors.ThreadPoolExecutor, "shutdown", self._shutdown)
         self._put(executors._WorkItem, "__init__", self._work_is_given)
         self._put(executors._WorkItem, "run", self._work)
 
@@ -102,7 +103,7 @@ class Threads:
             seat = self._make_a_worker(thread) if works_for_others else clock.expect()
             self._joiners[thread] = []
             before, run = vars(thread).get("run"), thread.run
-            thread.run = partial(self._run, thread, run, None if works_for_others else seat)  # type: ignore[method-assign]
+            thread.run = partial(self._run, thread, run, before, None if works_for_others else seat)  # type: ignore[method-assign]
             try:
                 return start_really(thread)
             except BaseException:
@@ -146,7 +147,7 @@ class Threads:
         thread._args = (executor, tasks, initialize_in_turn, given)
         return seat
 
-    def _run(self, thread: threading.Thread, run: Callable[[], None], seat: Seat | None) -> None:
+    def _run(self, thread: threading.Thread, run: Callable[[], None], before: Any, seat: Seat | None) -> None:
         clock = self._clock
         if seat is not None:
             clock.begin(seat)
@@ -157,6 +158,8 @@ class Threads:
                 raise
         finally:
             del thread.run
+            if before is not None:
+                thread.run = before  # type: ignore[method-assign]
             self._over.add(thread)
             for parker in self._joiners.pop(thread, []):
                 parker.unpark()
@@ -246,10 +249,25 @@ class Threads:
             original(item, *args)
             given = clock.is_member() and getattr(self._here, "executor", None) is not None
             item.seat = clock.expect(self._crew()) if given else None
-            if given:  # cancelled work never comes to a thread, or not before others
-                item.future.add_done_callback(lambda _, seat=item.seat: clock.withdraw(seat))
+            if given:
+                item.future.add_done_callback(partial(self._withdraw, item.seat))
 
         return init
+
+    def _withdraw(self, seat: Seat, future: futures.Future[Any]) -> None:
+        """Work is done, or never comes to a thread. What was cancelled comes: its thread tells those who wait for it."""
+        if not future.cancelled() or getattr(self._here, "shuts_down", False):
+            self._clock.withdraw(seat)
+
+    def _shutdown(self, original: Callable[..., None]) -> Any:
+        def shutdown(executor: Any, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            self._here.shuts_down = cancel_futures  # it takes the work that it cancels away from the threads
+            try:
+                original(executor, wait, cancel_futures=cancel_futures)
+            finally:
+                self._here.shuts_down = False
+
+        return shutdown
 
     def _work(self, original: Callable[..., None]) -> Any:
         clock = self._clock
