@@ -16,7 +16,7 @@ from concurrent.futures import Future
 import psutil
 import pytest
 import support
-from support import LIMIT, Running, until
+from support import LIMIT, Running, rests, until
 
 import waitkit
 from waitkit import (
@@ -286,16 +286,17 @@ def test_descriptors(wait):
 
 
 def test_a_number_that_came_back():
-    """A descriptor closed under a waiter, whose number comes back as another file, is watched anew."""
+    """A descriptor closed under a waiter, whose number comes back as another file, is watched anew by the next who comes."""
     left, right = socket.socketpair()
-    stale = Running(wait_for, readable(left.fileno()), "10s")
-    until(lambda: any(thread.name == "waitkit-descriptors" for thread in threading.enumerate()))
     number = left.fileno()
+    beside = readable(number) | waitkit.Event()  # so that it is the thread of all descriptors that waits
+    stale = Running(wait_for, beside, None)
+    until(lambda: rests(stale))
     other, end = socket.socketpair()
     os.dup2(other.fileno(), number)  # closes the one and puts the other in its place
     soon(lambda: end.send(b"x"))
-    assert wait_for(readable(number), LIMIT) == number
-    assert stale.result() == number
+    assert wait_for(beside, LIMIT).value == number
+    assert stale.result().value == number
     for sock in (left, right, other, end):
         sock.close()
 

@@ -293,17 +293,17 @@ def test_what_is_readable_already_wakes_nobody(pipe, make, place):
     os.write(writer, b"x")
 
     async def in_a_loop():
-        await wait_for_async(make(reader), "300ms")
+        await wait_for_async(make(reader), "100ms")
 
     with pytest.raises(WaitTimeout) as caught:
         if place == "loop":
             asyncio.run(in_a_loop())
         elif place == "scope":
             with CancelScope():
-                wait_for(make(reader), "300ms")
+                wait_for(make(reader), "100ms")
         else:
-            wait_for(make(reader), "300ms")
-    assert caught.value.looks < 200  # a probe has about 60
+            wait_for(make(reader), "100ms")
+    assert caught.value.looks < 150  # a probe has about 50
 
 
 def test_a_descriptor_that_is_drained_and_filled_again(pipe):
