@@ -65,6 +65,20 @@ def test_a_function_that_hangs_in_its_first_call() -> None:
     assert threading.current_thread() not in threads
 
 
+def test_a_function_is_asked_of_one_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However soon a process ends, its function is asked before that end counts."""
+    begins = life.Ready
+
+    def begins_late(*args: Any) -> Any:
+        wait_for(process.exited, LONG)
+        return begins(*args)
+
+    monkeypatch.setattr(life, "Ready", begins_late)
+    process = managed_process(["sh", "-c", "exit 5"], ready=lambda p: p.exited, ready_timeout=LONG)
+    with process:
+        assert process.exit_code == 5
+
+
 def test_a_function_that_names_a_pattern_late() -> None:
     """All output counts that came before the function said that it is to be searched, however much it was."""
     written = 3_000_000

@@ -76,30 +76,36 @@ class _AsFunctionSaysWatch(Watch):
 
     def arm(self, wake: Wake) -> None:
         self._wake = wake
-        self._asked_at = clock_now()
+        if self._inner is not None:
+            self._inner.arm(wake)
+
+    def _begin_to_ask(self, now: Nanoseconds) -> None:
+        self._asked_at = now
         try:
             begin_aside(self._ask)
         except CannotStart:  # the interpreter is going down
             self._ask()
 
     def _ask(self) -> None:
-        assert self._wake is not None
         try:
             self._answer.append(self._condition.ask())
         except BaseException as error:  # noqa: BLE001 - it is raised where the wait is
             self._failed = error
         finally:
             self._parker.unpark()
-            self._wake()
+            wake = self._wake
+            if wake is not None:
+                wake()
 
     def look(self, now: Nanoseconds) -> Verdict:
         if self._inner is not None:
             return self._inner.look(now)
-        if self._asked_at is not None and now < self._asked_at + _AT_ONCE and not self._answer and self._failed is None:
-            self._parker.park(self._asked_at + _AT_ONCE)
+        if self._asked_at is None:
+            self._begin_to_ask(now)
+            self._parker.park(now + _AT_ONCE)
         if self._failed is not None:
             raise self._failed
-        if self._wake is None or not self._answer:
+        if not self._answer:
             return NOT_YET
         (answer,) = self._answer
         named = self._condition.named_by(answer)
@@ -107,7 +113,8 @@ class _AsFunctionSaysWatch(Watch):
             return Verdict(True, answer)
         condition = as_condition(self._condition.ask) if named is None else named
         self._inner = aside_where_it_may_last(condition.watch(self._context))
-        self._inner.arm(self._wake)
+        if self._wake is not None:
+            self._inner.arm(self._wake)
         return self._inner.look(clock_now())
 
     def close(self) -> None:
