@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from children import silent
 from support import LIMIT, python, waiters
 
 from waitkit import (
@@ -210,13 +210,6 @@ def test_consistently_tells_who_waits():
         asyncio.run(main())
 
 
-@contextlib.contextmanager
-def silent_server():
-    """The page of a server that takes connections and does not answer before the block is left."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        yield http_ok(f"http://127.0.0.1:{server.getsockname()[1]}/", look_timeout="1h")
-
-
 def test_a_busy_executor_holds_up_no_look():
     """The threads of the loop's executor may all be busy: looks have their own."""
     leave, ran = threading.Event(), []
@@ -242,8 +235,8 @@ def test_no_thread_is_free_for_a_look(scoped):
     before = use_workers(workers._workers, Workers(most=1, name="looker"))
 
     async def main():
-        with silent_server() as page, contextlib.ExitStack() as stack:
-            waits = wait_for_async(page, None if scoped else "20ms")
+        with silent() as url, contextlib.ExitStack() as stack:
+            waits = wait_for_async(http_ok(url, look_timeout="1h"), None if scoped else "20ms")
             if scoped:
                 stack.enter_context(fail_after("20ms"))
             await waits

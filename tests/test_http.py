@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from children import LONG, no_descriptor_left
+from children import LONG, no_descriptor_left, silent
 
 from waitkit import CancelScope, WaitFailed, WaitTimeout, after, http_ok, reserved_port, wait_for, wait_for_async
 from waitkit.ports import http
@@ -66,13 +66,6 @@ def serving(server: Server) -> Iterator[Server]:
         server.shutdown()
         wait_for(thread, LONG)
         server.server_close()
-
-
-@contextmanager
-def silent() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
 
 def test_good_answer() -> None:

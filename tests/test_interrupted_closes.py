@@ -97,15 +97,15 @@ class Starts:
         self.interrupted = ""
         self._start = threading.Thread.start
         monkeypatch.setattr(threading.Thread, "start", lambda thread: self._start_or_not(thread))
-        take = background._Start._take
-        self._begun = threading.Event()
+        self._begun = begun = threading.Event()
 
-        def take_and_tell(start: background._Start) -> bool:
-            taken = take(start)
-            self._begun.set()
-            return taken
+        class Telling(background.Token):
+            def take(self) -> bool:
+                taken = super().take()
+                begun.set()
+                return taken
 
-        monkeypatch.setattr(background._Start, "_take", take_and_tell)
+        monkeypatch.setattr(background, "Token", Telling)
 
     def _start_or_not(self, thread: threading.Thread) -> None:
         when = self.interrupted if thread.name.startswith("waitkit-") else ""

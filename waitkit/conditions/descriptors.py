@@ -15,11 +15,11 @@ from waitkit.engine.signals import Wake
 from waitkit.ground.durations import Nanoseconds
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
 
-__all__ = ["HasFileno", "Readable", "is_ready", "readable"]
+__all__ = ["GREATEST_INT", "HasFileno", "Readable", "is_ready", "readable"]
 
 
-#: A descriptor is an int of C.
-_GREATEST: Final = 2**31 - 1
+#: Of an int of C, as a descriptor is, and a process id.
+GREATEST_INT: Final = 2**31 - 1
 
 
 class HasFileno(Protocol):
@@ -139,8 +139,8 @@ def _fileno(thing: HasFileno | int) -> int:
         raise TypeError(f"{thing!r} has no file descriptor: its fileno() gives {fd!r}")
     if fd < 0:
         raise ValueError(f"{thing!r} has no open file descriptor (it says {fd})")
-    if fd > _GREATEST:
-        raise ValueError(f"{fd} is beyond all file descriptors, which go up to {_GREATEST}")
+    if fd > GREATEST_INT:
+        raise ValueError(f"{fd} is beyond all file descriptors, which go up to {GREATEST_INT}")
     return fd
 
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import Any, Final, NamedTuple
 
 from waitkit.conditions.condition import Condition
-from waitkit.conditions.descriptors import DescriptorWatch, is_ready
+from waitkit.conditions.descriptors import GREATEST_INT, DescriptorWatch, is_ready
 from waitkit.engine.owned import OwnedDescriptor
 from waitkit.ground.durations import MILLISECOND, Nanoseconds
 from waitkit.waits.watching import NOT_YET, Context, Verdict, Watch
@@ -74,9 +74,6 @@ class ProcessExited(Condition[ProcessExit]):
     def watch(self, context: Context) -> Watch:
         return _ProcessWatch(self, context)
 
-
-#: A process id is an int of C.
-_GREATEST: Final = 2**31 - 1
 
 #: How long after the kernel has said that a process ended its exit code may take to become known: another thread may have
 #: reaped it, or a fork server may be about to tell. After that nobody knows it.
@@ -152,8 +149,8 @@ def _pid(process: Any) -> int | None:
 
 
 def _from_pid(pid: int) -> Any:
-    if isinstance(pid, bool) or not 0 < pid <= _GREATEST:
-        raise ValueError(f"pid={pid!r} is not the id of a process: give a number from 1 to {_GREATEST}")
+    if isinstance(pid, bool) or not 0 < pid <= GREATEST_INT:
+        raise ValueError(f"pid={pid!r} is not the id of a process: give a number from 1 to {GREATEST_INT}")
     import psutil
 
     try:

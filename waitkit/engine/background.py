@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.locks import Token
 from waitkit.ground.durations import SECOND
 
 __all__ = ["LINGER", "REAL", "CannotStart", "others_may_fork", "run_shown", "show_error", "start_thread"]
@@ -37,10 +38,10 @@ class _Start:
     def __init__(self, run: Callable[[], None], *, forks_nothing: bool) -> None:
         self.run = run
         self._forks_nothing = forks_nothing
-        self._left = [True]
+        self._to_be_run = Token()
 
     def __call__(self) -> None:
-        if self._take():
+        if self._to_be_run.take():
             number = threading.get_native_id()
             try:
                 if self._forks_nothing:
@@ -51,14 +52,7 @@ class _Start:
 
     def call_off(self) -> bool:
         """False where it has begun."""
-        return self._take()
-
-    def _take(self) -> bool:
-        try:
-            self._left.pop()
-        except IndexError:
-            return False
-        return True
+        return self._to_be_run.take()
 
 
 def start_thread(

@@ -164,15 +164,15 @@ class Descriptors:
     def drop(self, subscription: DescriptorSubscription) -> None:
         """It is closed: watch for it no longer."""
         with self._lock:
-            if self._selector is not None:
-                subscribers = self._subscribed.get(subscription.fd, [])
-                if subscription in subscribers:
-                    others = [other for other in subscribers if other is not subscription]
-                    try:
-                        self._keep(subscription.fd, others)
-                    except BaseException:  # Ctrl-C, perhaps when they were watched no more, and not yet again
-                        self._keep(subscription.fd, others)
-                        raise
+            subscribers = self._subscribed.get(subscription.fd, [])
+            if subscription not in subscribers:
+                return
+            others = [other for other in subscribers if other is not subscription]
+            try:
+                self._keep(subscription.fd, others)
+            except BaseException:  # Ctrl-C, perhaps when they were watched no more, and not yet again
+                self._keep(subscription.fd, others)
+                raise
 
     def _have_it_notice(self) -> None:
         """Wake the thread, which waits for nothing without a limit now, so that it can end. The lock is held."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-__all__ = ["current", "generation", "on_fork_in_child"]
+__all__ = ["current", "generation", "on_fork_in_child", "reset_in_child"]
+
+T = TypeVar("T")
 
 #: As :func:`generation`, for what runs between a wake-up and the thread it wakes: read it as ``forks.current``.
 current = 0
 _resets: list[Callable[[], None]] = []
+_owners: WeakKeyDictionary[Any, Callable[[Any], object]] = WeakKeyDictionary()
 
 
 def generation() -> int:
@@ -25,9 +30,16 @@ def on_fork_in_child(reset: Callable[[], None]) -> None:
     _resets.append(reset)
 
 
+def reset_in_child(owner: T, reset: Callable[[T], object]) -> None:
+    """Have ``reset(owner)`` called in every forked child for as long as *owner* exists, before what is called by itself."""
+    _owners[owner] = reset
+
+
 def _after_fork_in_child() -> None:
     global current
     current += 1
+    for owner, reset_owner in list(_owners.items()):
+        reset_owner(owner)
     for reset in _resets:
         reset()
 

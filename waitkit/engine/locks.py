@@ -1,19 +1,18 @@
-"""A lock that neither a fork nor Ctrl-C can leave locked for ever."""
+"""What keeps threads apart, and neither a fork nor Ctrl-C can leave locked for ever: a lock, and a token."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
+from typing import TYPE_CHECKING
 
-from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.forks import reset_in_child
 
 if TYPE_CHECKING:
     from threading import _RLock as RLock
 else:
     RLock = type(threading.RLock())
 
-__all__ = ["ForkSafeLock"]
+__all__ = ["ForkSafeLock", "Token"]
 
 
 class ForkSafeLock(RLock):  # type: ignore[misc]  # final in typeshed, not in CPython
@@ -28,13 +27,24 @@ class ForkSafeLock(RLock):  # type: ignore[misc]  # final in typeshed, not in CP
 
     def __init__(self) -> None:
         super().__init__()
-        _locks.add(self)
+        reset_in_child(self, ForkSafeLock._at_fork_reinit)  # type: ignore[attr-defined]
 
 
-_locks: Final[WeakSet[ForkSafeLock]] = WeakSet()
+class Token:
+    """Something that one of all who want it may take. Nobody waits for it, and nothing of it can be left locked."""
 
+    __slots__ = ("_there",)
 
-@on_fork_in_child
-def _start_afresh() -> None:
-    for lock in list(_locks):
-        lock._at_fork_reinit()  # type: ignore[attr-defined]
+    def __init__(self) -> None:
+        self._there = [True]
+
+    def take(self) -> bool:
+        """Whether the caller has got it: one operation, of threads and signal handlers alike."""
+        try:
+            return self._there.pop()
+        except IndexError:
+            return False
+
+    def give_back(self) -> None:
+        """Let the next one have it."""
+        self._there.append(True)

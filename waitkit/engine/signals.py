@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
-from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.forks import reset_in_child
 
 __all__ = ["ConditionHook", "Signal", "Wake"]
 
@@ -79,7 +79,7 @@ class ConditionHook(Signal):
         self._condition = weakref.ref(condition)
         self._lock: Any = condition._lock  # type: ignore[attr-defined]
         self._waiters: Any = condition._waiters  # type: ignore[attr-defined]
-        _hooks.add(self)
+        reset_in_child(self, ConditionHook.clear)  # those who listen stay in the parent
 
     def __call__(self, n: int = 1) -> None:
         """``Condition.notify``."""
@@ -117,15 +117,6 @@ class ConditionHook(Signal):
             and hasattr(condition, "_waiters")
             and _notify_is_called()
         )
-
-
-_hooks: Final[weakref.WeakSet[ConditionHook]] = weakref.WeakSet()
-
-
-@on_fork_in_child
-def _forget_the_parents_subscribers() -> None:
-    for hook in list(_hooks):
-        hook.clear()
 
 
 _is_called: bool | None = None

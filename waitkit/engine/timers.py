@@ -6,13 +6,12 @@ import threading
 from collections import deque
 from functools import partial
 from typing import Final
-from weakref import WeakSet
 
 from waitkit.engine import forks
 from waitkit.engine.agenda import Agenda
 from waitkit.engine.background import LINGER, CannotStart, run_shown, show_error, start_thread
 from waitkit.engine.clock import SystemClock, current_clock
-from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.forks import on_fork_in_child, reset_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.parking import Parker
 from waitkit.engine.signals import Wake
@@ -96,7 +95,7 @@ class Timers:
         self._clock = current_clock()
         self._exact = not isinstance(self._clock, SystemClock)
         self._lock = ForkSafeLock()
-        _all.add(self)
+        reset_in_child(self, Timers.forget)
         self.forget()
 
     def forget(self) -> None:
@@ -262,7 +261,6 @@ class Timers:
         return idle_until if first is None else min(idle_until, max(instant, first.latest) + _REST_OF_DEPUTY)
 
 
-_all: Final[WeakSet[Timers]] = WeakSet()
 #: As :func:`current_timers`, for what is on the way of each run of a poller: read it as ``timers.current``.
 current = Timers()
 
@@ -287,6 +285,4 @@ def use_timers(timers: Timers) -> Timers:
 @on_fork_in_child
 def _reset() -> None:
     global current
-    for timers in list(_all):  # those that are out of use for the time of a block, too, and come back after it
-        timers.forget()
     current = Timers()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
-from weakref import WeakSet
 
 from waitkit.engine.background import LINGER, CannotStart, run_shown, start_thread
 from waitkit.engine.clock import now
-from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.forks import on_fork_in_child, reset_in_child
 from waitkit.engine.locks import ForkSafeLock
 from waitkit.engine.parking import Parker
 
@@ -36,7 +35,7 @@ class Workers:
         self._most = most
         self._name = name
         self._lock = ForkSafeLock()
-        _all.add(self)
+        reset_in_child(self, Workers.forget)
         self.forget()
 
     def forget(self) -> None:
@@ -129,7 +128,6 @@ class Workers:
                     return False
 
 
-_all: Final[WeakSet[Workers]] = WeakSet()
 _workers = Workers()
 #: for looks that somebody waits for, with a limit: they must not queue behind what runs for as long as it likes
 _lookers = Workers(name="looker")
@@ -155,6 +153,4 @@ def use_workers(workers: Workers, lookers: Workers | None = None) -> tuple[Worke
 
 @on_fork_in_child
 def _reset() -> None:
-    for workers in list(_all):  # those that are out of use for the time of a block, too, and come back after it
-        workers.forget()
     use_workers(Workers(), Workers(name="looker"))

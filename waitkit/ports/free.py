@@ -71,15 +71,12 @@ class _PortFreeWatch(Watch):
     def look(self, now: Nanoseconds) -> Verdict:
         try:
             free = self._free()
-        except NoAnswerYet as error:
-            self._trouble = str(error)
-            return Verdict(False, None, self._context.next_look(clock_now()))
         except OSError as error:
-            if error.errno in _OUT_OF_MEANS:
-                self._trouble = str(error.strerror).lower()
-                return Verdict(False, None, self._context.next_look(clock_now()))
-            error.add_note(f"That was found while waiting for {self._condition.what}.")
-            raise
+            if not isinstance(error, NoAnswerYet) and error.errno not in _OUT_OF_MEANS:
+                error.add_note(f"That was found while waiting for {self._condition.what}.")
+                raise
+            self._trouble = (error.strerror or str(error)).lower()
+            return Verdict(False, None, self._context.next_look(clock_now()))
         after = clock_now()
         again = self._context.next_look(after, after - now)
         self._trouble = "it is free" if free else _IN_USE

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Literal
 
-from waitkit.engine.forks import on_fork_in_child
+from waitkit.engine.forks import reset_in_child
 from waitkit.ports.addresses import check_host, check_port, resolve
 from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target
@@ -38,7 +38,6 @@ _TRIES_FOR_BOTH: Final = 1_000
 #: Of how many ports of a range that is used up the error names who has them.
 _NAMED_IN_ERRORS: Final = 3
 
-_held: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 _reservations: weakref.WeakSet[reserved_port] = weakref.WeakSet()
 
 
@@ -143,6 +142,7 @@ class reserved_port:
         if self._holders:
             raise RuntimeError("this reservation is in use already: make another reserved_port() for another port")
         _reservations.add(self)
+        reset_in_child(self, reserved_port._leave_to_parent)
         self._holders = self._reserve()
         return self.port
 
@@ -150,6 +150,12 @@ class reserved_port:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def _leave_to_parent(self) -> None:
+        """In a forked child: nothing is held here."""
+        for holder in self._holders:
+            holder.close()
+        self._holders.clear()
 
     def _reserve(self) -> list[socket.socket]:
         for port in self._candidates():
@@ -261,7 +267,6 @@ def _hold(port: int, protocol: Protocols, family: Family) -> list[socket.socket]
         for holder in holders:
             holder.close()
         raise
-    _held.update(holders)
     return holders
 
 
@@ -275,13 +280,6 @@ def _bind(port: int, kind: socket.SocketKind, family: Family) -> socket.socket:
 
 def ports_held() -> set[int]:
     """The TCP ports that the reservations of this process keep now."""
-    open_ones = [holder for holder in tuple(_held) if holder.fileno() >= 0 and holder.type == socket.SOCK_STREAM]
+    holders = [holder for reservation in tuple(_reservations) for holder in tuple(reservation._holders)]
+    open_ones = [holder for holder in holders if holder.fileno() >= 0 and holder.type == socket.SOCK_STREAM]
     return {int(holder.getsockname()[1]) for holder in open_ones}
-
-
-@on_fork_in_child
-def _close_inherited() -> None:
-    for holder in list(_held):
-        holder.close()
-    for reservation in list(_reservations):
-        reservation._holders.clear()

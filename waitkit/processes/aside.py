@@ -18,7 +18,7 @@ __all__ = ["aside_where_it_may_last", "begin_aside", "has_not_come_back"]
 
 def aside_where_it_may_last(watch: Watch) -> Watch:
     """*watch*, looked at aside where a look may take its time."""
-    return Aside(watch) if watch.may_block or watch.calls_user_code else watch
+    return _Aside(watch) if watch.may_block or watch.calls_user_code else watch
 
 
 def begin_aside(check: Callable[[], None], otherwise: Callable[[], None] = lambda: None) -> None:
@@ -33,7 +33,7 @@ def has_not_come_back(began: Nanoseconds | None) -> str:
     return f"a look has not come back for {format_duration(lasts)}"
 
 
-class Aside(Watch):
+class _Aside(Watch):
     """Looks in a thread of its own, where a look may take its time: the end of the process and the deadline overtake it.
 
     A look that never comes back is left to itself; the thread is a daemon, and ends with the look.

@@ -148,9 +148,8 @@ class ProgramChild:
             self._launch(argv, guarded, streams, sink, options)
         except BaseException as error:
             self._abandon(streams, guarded)
-            if isinstance(
-                error, subprocess.SubprocessError
-            ):  # of what runs in the child before its program: the limits
+            # What runs in the child before its program are the limits.
+            if isinstance(error, subprocess.SubprocessError):
                 raise surroundings.refused() from error
             raise
 

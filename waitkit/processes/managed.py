@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from waitkit.conditions.condition import Condition
 from waitkit.conditions.own import Event, Value
 from waitkit.conditions.processes import ProcessExit
+from waitkit.engine.locks import Token
 from waitkit.ground.callers import Caller, calling_line
 from waitkit.ground.durations import Duration
 from waitkit.ground.settings import DEFAULT, DefaultTimeout
@@ -42,7 +43,7 @@ class ManagedProcess:
         self._supervision: Supervision | None = None
         self._restarts: Value[int] = Value(0, f"restarts of {plan.name}")
         self._gave_up = Event(f"{plan.name} to be given up")
-        self._may_start = [True]  # a token: taken by who starts it, which several threads may want to
+        self._may_start = Token()  # as several threads may want to
 
     def _started(self) -> Life:
         if self._life is None:
@@ -230,14 +231,12 @@ class ManagedProcess:
     # The flows, for whoever drives them.
 
     def _starting(self) -> Flow[None]:
-        try:
-            token = self._may_start.pop()
-        except IndexError:
-            raise RuntimeError(f"{self} is being started already") from None
+        if not self._may_start.take():
+            raise RuntimeError(f"{self} is being started already")
         try:
             yield from self._starting_alone()
         finally:
-            self._may_start.append(token)
+            self._may_start.give_back()
 
     def _starting_alone(self) -> Flow[None]:
         if self._life is not None and not self._life.child.has_ended():

@@ -50,9 +50,7 @@ class Surroundings(NamedTuple):
         """The error where the system refuses the limits."""
         import resource
 
-        names = {
-            getattr(resource, name): name[7:].lower() for name in reversed(dir(resource)) if name.startswith("RLIMIT_")
-        }
+        names = {number: name for name, number in reversed(_known_limits().items())}  # of two for one, the common name
         limits = "; ".join(
             f"{names[number]}={pair!r}, where ours is {resource.getrlimit(number)!r}" for number, pair in self.limits
         )
@@ -215,14 +213,12 @@ def _limits(ulimits: Mapping[str, int | tuple[int, int]] | None) -> tuple[tuple[
         raise TypeError(f'ulimits={ulimits!r} is no mapping: give limits by their names, as in {{"nofile": 1024}}')
     if not ulimits:
         return ()
-    import resource
-
-    names = sorted(name[7:].lower() for name in dir(resource) if name.startswith("RLIMIT_"))
+    known = _known_limits()
     limits = []
     for name, given in ulimits.items():
-        number = getattr(resource, f"RLIMIT_{name.upper()}", None) if isinstance(name, str) else None
+        number = known.get(name.lower()) if isinstance(name, str) else None
         if number is None:
-            raise ValueError(f"ulimits has {name!r}, which is no limit of this system: there are {', '.join(names)}")
+            raise ValueError(f"ulimits has {name!r}, which is no limit of this system: there are {', '.join(known)}")
         pair = given if isinstance(given, tuple) else (given, given)
         if len(pair) != 2 or any(isinstance(part, bool) or not isinstance(part, int) or part < -1 for part in pair):
             raise ValueError(
@@ -233,3 +229,10 @@ def _limits(ulimits: Mapping[str, int | tuple[int, int]] | None) -> tuple[tuple[
             raise ValueError(f"ulimits[{name!r}]={given!r} has a soft limit above the hard one")
         limits.append((number, pair))
     return tuple(limits)
+
+
+def _known_limits() -> dict[str, int]:
+    """The limits of this system, by their names, in the order of these."""
+    import resource
+
+    return {name[7:].lower(): getattr(resource, name) for name in sorted(dir(resource)) if name.startswith("RLIMIT_")}

@@ -228,7 +228,7 @@ class started:  # noqa: N801 - a verb of users, as reserved_port
 
     def _starting(self) -> list[Flow[None]]:
         to_come = list(self._processes)
-        all_ready = Event("all processes to be ready")
+        all_ready = Event()
 
         def starting(process: ManagedProcess) -> Flow[None]:
             yield from process._starting()

@@ -76,8 +76,7 @@ class Loops:
         # The smaller a float, the more exact it is; beyond some months a loop cannot tell whether a timer is due. Who has looked
         # at the time of his loop before goes on with that, as long as it is no such number.
         base = before % _MOST_EXACT if runs else 0.0
-        for timer in loop._scheduled:  # each has as long to go as before
-            timer._when -= before - base
+        _put_back_timers(loop, before - base)
         selector = _Selector(clock, loop, outlives=outlives)
         write = loop._write_to_self
 
@@ -108,11 +107,10 @@ class Loops:
         for loop, selector in list(self._adopted.items()):
             if "time" in vars(loop):
                 virtual = loop.time()
-                del loop.time, loop.call_at
-                ahead = virtual - loop.time()
-                for timer in loop._scheduled:  # each has as long to go as before
-                    timer._when -= ahead
-            vars(loop).pop("_write_to_self", None)
+                del loop.time
+                _put_back_timers(loop, virtual - loop.time())
+            for name in ("call_at", "_write_to_self"):
+                vars(loop).pop(name, None)
             loop._selector = selector
             del self._adopted[loop]
 
@@ -124,6 +122,12 @@ class Loops:
             for wait in awaited_in_loops(loop)
             if wait not in self._waits_before
         ]
+
+
+def _put_back_timers(loop: Any, seconds: float) -> None:
+    """The time of *loop* is to be so much earlier: each of its timers has as long to go as before."""
+    for timer in loop._scheduled:
+        timer._when -= seconds
 
 
 class _Selector:

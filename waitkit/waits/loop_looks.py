@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from waitkit.engine.background import CannotStart
+from waitkit.engine.locks import Token
 from waitkit.engine.workers import run_in_looker
 from waitkit.ground.durations import MILLISECOND
 from waitkit.waits.loop_time import LoopTime
@@ -56,14 +57,14 @@ class _LookInThread:
     Two things are done once, by whoever takes a token first: to begin the look, or to call it off; and to close the wait.
     """
 
-    __slots__ = ("_closes", "_context", "_future", "_is_over", "_not_begun", "_time", "_wait")
+    __slots__ = ("_closes", "_context", "_future", "_is_over", "_time", "_to_be_made", "_wait")
 
     def __init__(self, wait: Wait, time: LoopTime) -> None:
         self._wait = wait
         self._time = time
         self._future: asyncio.Future[_Outcome] = time.loop.create_future()
         self._context = contextvars.copy_context()
-        self._not_begun = [True]
+        self._to_be_made = Token()
         self._closes: list[Callable[[], None]] = []
         self._is_over = False
 
@@ -92,18 +93,12 @@ class _LookInThread:
 
     def afterwards(self, close: Callable[[], None]) -> None:
         """Call *close* when it is over, or now, where it is or never begins."""
-        if self._take():
+        if self._to_be_made.take():
             close()
             return
         self._closes.append(close)
         if self._is_over:
             self._close()
-
-    def _take(self) -> bool:
-        try:
-            return self._not_begun.pop()
-        except IndexError:
-            return False
 
     def _close(self) -> None:
         try:
@@ -113,7 +108,7 @@ class _LookInThread:
         close()
 
     def _run(self) -> None:
-        if self._take():
+        if self._to_be_made.take():
             outcome = self._context.run(self._look)
             self._is_over = True
             self._close()
@@ -126,7 +121,7 @@ class _LookInThread:
             return False, error
 
     def _give_up(self) -> None:
-        if self._take():
+        if self._to_be_made.take():
             self._tell((False, self._wait.overdue("no thread was free to look at the deadline")))
 
     def _tell(self, outcome: _Outcome) -> None:
