@@ -163,6 +163,25 @@ def nudges() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def ctrl_c_when(condition: object) -> Iterator[None]:
+    """Interrupt the main thread in this block, as Ctrl-C does, when *condition* holds."""
+    heard = threading.Event()
+
+    def interrupted() -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
+    def send() -> None:
+        until(condition)
+        send_to_main(signal.SIGINT, heard)
+
+    with nudges(), handler(signal.SIGINT, interrupted):
+        sending = Running(send)
+        yield
+        sending.result()
+
+
 # For multiprocessing with "spawn", which imports the function by its name.
 
 

@@ -18,6 +18,7 @@ import children
 import psutil
 import pytest
 from children import LONG, START_METHODS, no_descriptor_left, nothing_left, own_children, program  # noqa: F401
+from support import ctrl_c_when
 
 from waitkit import ManagedProcess, managed_process, process_exited, wait_for
 
@@ -205,27 +206,13 @@ def test_tree_that_grows_while_it_is_killed() -> None:
                     left.kill()
 
 
-def interrupt_when(condition: object) -> threading.Thread:
-    """A thread that interrupts the main thread, as Ctrl-C does, when *condition* holds."""
-
-    def interrupt() -> None:
-        wait_for(condition, LONG)  # type: ignore[call-overload]
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    return thread
-
-
 def test_interrupt_during_the_grace() -> None:
     """Ctrl-C while the process has its grace takes the grace away, not the end: it is killed, and the interrupt goes on."""
     code = "trap 'echo asked' TERM; echo deaf; while :; do sleep 0.01; done"
     process = managed_process(["sh", "-c", code], ready=lambda: process.output.stdout, stop_timeout="1h")
     process.start()
-    thread = interrupt_when(lambda: "asked" in process.output.stdout)
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_when(lambda: "asked" in process.output.stdout), pytest.raises(KeyboardInterrupt):
         process.stop()
-    wait_for(thread, LONG)
     assert process.exit_code == -signal.SIGKILL
 
 
@@ -233,10 +220,8 @@ def test_interrupt_during_readiness() -> None:
     """Ctrl-C while the process is not ready yet ends it, and goes on."""
     looking = threading.Event()
     process = managed_process(STAY, ready=lambda: looking.set(), ready_timeout=None)
-    thread = interrupt_when(looking)
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_when(looking), pytest.raises(KeyboardInterrupt):
         process.start()
-    wait_for(thread, LONG)
     assert process.exit_code == -signal.SIGTERM
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from children import LONG, nothing_left, own_children, program  # noqa: F401
-from support import in_child
+from support import ctrl_c_when, in_child
 
 from waitkit import (
     CancelScope,
@@ -42,11 +42,6 @@ def deaf() -> ManagedProcess:
     return managed_process(DEAF, ready=output_matches("deaf"), ready_timeout=LONG, stop_timeout="1h")
 
 
-def interrupt_main() -> None:
-    """Ctrl-C."""
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-
 def test_interrupted_twice() -> None:
     """A second Ctrl-C, while the process is being killed because of the first, changes nothing: it is gone, and so is its tree."""
     process = deaf().start()
@@ -63,15 +58,8 @@ def test_interrupted_twice() -> None:
 
     process._started().child.identity = Interrupting(process._started().child.identity, kill_and_be_interrupted)  # type: ignore[assignment]
 
-    def interrupt() -> None:
-        wait_for(lambda: "asked" in process.output.stdout, LONG)
-        interrupt_main()
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with ctrl_c_when(lambda: "asked" in process.output.stdout), pytest.raises(KeyboardInterrupt):
         process.stop()
-    wait_for(thread, LONG)
     assert len(killed) >= 2
     for pid in tree_of_it:
         facts = tree.facts_of(pid)

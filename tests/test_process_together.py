@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from pathlib import Path
 
 import pytest
 from children import LONG, no_descriptor_left, nothing_left, own_children  # noqa: F401
+from support import ctrl_c_when
 
 from waitkit import (
     Cancelled,
@@ -19,7 +19,6 @@ from waitkit import (
     managed_process,
     output_matches,
     started,
-    wait_for,
 )
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -131,16 +130,9 @@ def test_interrupt_while_they_become_ready() -> None:
     """Ctrl-C while they become ready ends all of them, and goes on."""
     processes = [never() for _ in range(3)]
 
-    def interrupt() -> None:
-        wait_for(lambda: all(process._life is not None for process in processes), LONG)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        with started(*processes):
+    with ctrl_c_when(lambda: all(process._life is not None for process in processes)):
+        with pytest.raises(KeyboardInterrupt), started(*processes):
             pass
-    wait_for(thread, LONG)
     assert [process.exit_code for process in processes] == [-signal.SIGTERM] * 3
 
 
