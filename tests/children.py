@@ -41,7 +41,7 @@ def standard_helper(process: psutil.Process) -> bool:
         "multiprocessing.resource_tracker",
         "multiprocessing.forkserver",
         "waitkit/processes/guard.py",
-        "_zygote.py",
+        "tests/zygote.py",
     )
     # One that is just ending has no command line any more, and is no zombie yet.
     return not line or any(helper in line for helper in helpers)

@@ -11,18 +11,21 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Self
 
 import psutil
+from forked_runs import Zygote
 from support import LIMIT, ROOT, until
 
 import waitkit
 from waitkit import WaitTimeout, wait_for
 from waitkit.cli.main import main
 
-#: The two ways in: the module, and what the script ``waitkit`` calls. -P: not from the working directory.
-MODULE = [sys.executable, "-P", "-m", "waitkit"]
-ENTRY = [sys.executable, "-P", "-c", "import sys; from waitkit.cli.main import main; sys.exit(main())"]
+#: The two ways in: the module, and what the script ``waitkit`` calls. -P: not from the working directory;
+#: -S: without what installed packages do at each start, as :func:`environment` says where all is found.
+MODULE = [sys.executable, "-P", "-S", "-m", "waitkit"]
+ENTRY = [sys.executable, "-P", "-S", "-c", "import sys; from waitkit.cli.main import main; sys.exit(main())"]
 
 _WHERE_WE_ARE = [str(Path(waitkit.__file__).parent.parent), *(path for path in sys.path if path)]
 
@@ -66,7 +69,9 @@ def has_rich() -> bool:
 def run(
     *words: object, env: Mapping[str, str] | None = None, way: list[str] = MODULE
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``waitkit`` with these arguments to its end."""
+    """Run ``waitkit`` with these arguments to its end: with an environment or in a way of its own in a fresh interpreter."""
+    if env is None and way is MODULE:
+        return _run_forked(list(map(str, words)))
     return subprocess.run(
         [*way, *map(str, words)],
         capture_output=True,
@@ -76,6 +81,18 @@ def run(
         stdin=subprocess.DEVNULL,
         env=environment() if env is None else dict(env),
     )
+
+
+def _run_forked(words: list[str]) -> subprocess.CompletedProcess[str]:
+    with TemporaryDirectory() as folder:
+        streams = Path(folder)
+        code = _waitkit.run(words, environment(), streams, os.getcwd())
+        return subprocess.CompletedProcess(
+            words, code, (streams / "stdout").read_text(), (streams / "stderr").read_text()
+        )
+
+
+_waitkit = Zygote("waitkit", [f"waitkit.cli.{name}" for name in ("main", "wait", "run", "port", "holds")])
 
 
 def run_here(*words: object) -> subprocess.CompletedProcess[str]:

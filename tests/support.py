@@ -122,7 +122,7 @@ def expect_exit(pid: int, report: Callable[[], bytes] = lambda: b"") -> None:
 def python(code: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a script in an interpreter of its own; its streams are kept apart."""
     return subprocess.run(
-        [sys.executable, *args, "-c", textwrap.dedent(code)],
+        [sys.executable, "-S", *args, "-c", textwrap.dedent(code)],
         capture_output=True,
         text=True,
         timeout=LIMIT,
@@ -193,7 +193,7 @@ def wait_for_line(connection: object) -> None:
 
 def leave_grandchild(connection: object) -> None:
     """Start a process that inherits all our descriptors, tell its pid, and end before it."""
-    grandchild = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    grandchild = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
     connection.send(grandchild.pid)
     os._exit(7)
 

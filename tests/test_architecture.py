@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import configparser
+import gc
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -25,12 +26,20 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@cache
+def nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """All that is in a tree."""
+    return tuple(ast.walk(tree))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _trees_go_with_this_file() -> Iterator[None]:
-    """Half a million objects, which each later collection of garbage would go through: half a second for one of them."""
+    """A million objects without a cycle: each collection of garbage would go through them, now and later."""
+    gc.disable()
     yield
-    for cached in (parsed, context_variables, methods_of, names_of_ours):
+    for cached in (parsed, nodes, context_variables, methods_of, names_of_ours):
         cached.cache_clear()
+    gc.enable()
 
 
 def sources(folder: str) -> list[Path]:
@@ -108,6 +117,12 @@ def is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
+def called(call: ast.Call) -> str:
+    """The last word of what is called; none where that is no name."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def keyword(call: ast.Call, *names: str) -> ast.expr | None:
     return next((given.value for given in call.keywords if given.arg in names), None)
 
@@ -118,7 +133,7 @@ def context_variables(tree: ast.Module) -> set[str]:
     found = set()
     for node in tree.body:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] == "ContextVar":
+        if isinstance(value, ast.Call) and called(value) == "ContextVar":
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]  # type: ignore[union-attr]
             found |= {target.id for target in targets if isinstance(target, ast.Name)}
     return found
@@ -128,7 +143,7 @@ def context_variables(tree: ast.Module) -> set[str]:
 def methods_of(tree: ast.Module) -> set[str]:
     """The methods that the classes of a module define: what they do is judged there."""
     functions = ast.FunctionDef | ast.AsyncFunctionDef
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    classes = [node for node in nodes(tree) if isinstance(node, ast.ClassDef)]
     return {item.name for kind in classes for item in kind.body if isinstance(item, functions)}
 
 
@@ -136,7 +151,7 @@ def methods_of(tree: ast.Module) -> set[str]:
 def names_of_ours(tree: ast.Module) -> set[str]:
     """The functions that a module defines or takes from waitkit: what they do is judged where they are."""
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "waitkit":
             found |= {alias.asname or alias.name for alias in node.names}
     return found
@@ -161,7 +176,7 @@ def rests(call: ast.Call, tree: ast.Module) -> bool:
     if not isinstance(function, ast.Attribute):
         return False
     name, receiver = function.attr, function.value
-    if ast.unparse(receiver) == "self" and name in methods_of(tree):
+    if name in methods_of(tree) and ast.unparse(receiver) == "self":
         return False
     if name == "join":
         # That of str only where the text stands there: a thread, process or queue has no other name for it.
@@ -185,9 +200,9 @@ def rests(call: ast.Call, tree: ast.Module) -> bool:
 def resting_calls(path: Path) -> Iterator[Rest]:
     """All calls of a file that may let a thread rest."""
     tree = parsed(path)
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Call) and rests(node, tree):
-            yield Rest(named(path), node.lineno, ast.unparse(node.func).split(".")[-1])
+            yield Rest(named(path), node.lineno, called(node))
 
 
 @cache
@@ -217,7 +232,9 @@ def test_one_place_parks() -> None:
         for function in node.body
         if isinstance(function, ast.FunctionDef)
         and any(
-            isinstance(call, ast.Call) and ast.unparse(call.func).endswith("token.acquire")
+            isinstance(call, ast.Call)
+            and called(call) == "acquire"
+            and ast.unparse(call.func).endswith("token.acquire")
             for call in ast.walk(function)
         )
     ]
@@ -230,7 +247,7 @@ def test_one_place_asks_for_frames() -> None:
         named(path)
         for path in sources("waitkit") + sources("tests")
         if "_current_frames" in path.read_text(encoding="utf-8")
-        for node in ast.walk(parsed(path))
+        for node in nodes(parsed(path))
         if isinstance(node, ast.Attribute) and node.attr == "_current_frames"
     }
     assert found == {"waitkit/engine/frames.py"}
@@ -303,13 +320,15 @@ def test_rule_knows_what_rests(code: str, expected: bool) -> None:
 
 def sleeps(tree: ast.Module) -> Iterator[int]:
     """The lines that sleep, or take hold of a function that does."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("time.sleep", "_time.sleep"):
+    for node in nodes(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "sleep" and ast.unparse(node.value) in ("time", "_time"):
             yield node.lineno
         elif isinstance(node, ast.ImportFrom) and node.module in ("time", "asyncio"):
             yield from (node.lineno for alias in node.names if alias.name == "sleep")
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.sleep" and not is_zero(node.args[0]):
-            yield node.lineno  # sleep(0) is how a task lets others have a turn: it does not guess at any time
+        elif isinstance(node, ast.Call) and called(node) == "sleep" and ast.unparse(node.func) == "asyncio.sleep":
+            if is_zero(node.args[0]):
+                continue  # it is how a task lets others have a turn, and does not guess at any time
+            yield node.lineno
 
 
 @pytest.mark.parametrize("folder", ["waitkit", "tests", "examples"])
@@ -338,7 +357,7 @@ def test_no_bare_except(folder: str) -> None:
     found = [
         f"{named(path)}:{node.lineno}"
         for path in sources(folder)
-        for node in ast.walk(parsed(path))
+        for node in nodes(parsed(path))
         if isinstance(node, ast.ExceptHandler) and node.type is None
     ]
     assert found == []
@@ -368,7 +387,7 @@ def floors() -> dict[str, int]:
 
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """The modules of waitkit that a module imports: at its top, in functions, for types, or by a name in a text."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             yield node.lineno, node.module
         elif isinstance(node, ast.Import):
@@ -410,7 +429,7 @@ def test_imports_are_absolute() -> None:
     found = [
         f"{named(path)}:{node.lineno}"
         for path in sources("waitkit")
-        for node in ast.walk(parsed(path))
+        for node in nodes(parsed(path))
         if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert found == []
@@ -440,7 +459,7 @@ def test_functions_are_short() -> None:
     found = {
         f"{named(path)}:{node.lineno} {node.name}": length(node)
         for path in sources("waitkit")
-        for node in ast.walk(parsed(path))
+        for node in nodes(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and length(node) > MOST_LINES_OF_A_FUNCTION
     }
     assert found == {}

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commandline import MODULE, Command, demo_site, environment, nobody_left, run, without_rich
+from commandline import MODULE, Command, demo_site, environment, nobody_left, run
 from support import LIMIT
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
@@ -39,11 +39,8 @@ def canned(folder: Path, waiting: str, sleeping: str = "") -> dict[str, str]:
 WAITS = r"(waiting for .*\n)*"
 
 
-@pytest.mark.parametrize("rich", [True, False], ids=["rich", "plain"])
-def test_the_demo_passes(real, tmp_path, rich):
-    """All 26 tests pass, each with its times; not at a terminal there is no control character, with rich or without."""
-    if not rich:
-        real["PYTHONPATH"] = f"{without_rich(tmp_path / 'plain')}:{real['PYTHONPATH']}"
+def test_the_demo_passes(real):
+    """All 26 tests pass, each with its times; not at a terminal there is no control character."""
     done = run("demo", env=real)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.fullmatch(WAITS, done.stderr)

@@ -104,7 +104,7 @@ def test_a_program_with_an_ugly_name():
         "server = socket.create_server(('127.0.0.1', 0)); print(server.getsockname()[1], flush=True); input()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         port = process.stdout.readline().strip()
         done = run("holds", port, env=environment(PYTHONIOENCODING="ascii"))

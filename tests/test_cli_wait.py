@@ -485,7 +485,7 @@ def test_signals_reach_the_command():
     """A signal sent to us is the command's."""
     hear = "signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('up', flush=True); signal.sigwait([15])"
     code = f"import signal, sys; {hear}; sys.exit(3)"
-    with Command("wait", "file:/", "--", sys.executable, "-c", code) as command:
+    with Command("wait", "file:/", "--", sys.executable, "-S", "-c", code) as command:
         command.out.saw("up")
         command.send(signal.SIGTERM)
         assert command.ended() == 3
@@ -727,7 +727,7 @@ def test_a_real_server(tmp_path):
     """A Python web server is awaited by its port, its page, and the free port it leaves."""
     with reserved_port() as port:
         server = subprocess.Popen(
-            [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)],
+            [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -169,7 +169,7 @@ def test_libraries_are_told_with_the_line_that_called_them(pytester):
                 queue.Queue().get(timeout=0.03)
 
         def test_subprocess():
-            child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+            child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(0.1)
             child.communicate()

@@ -55,7 +55,7 @@ def test_processes_end_with_their_test(pytester):
 
         def test_starts(watch, managed_process):
             for _ in range(2):
-                started.append(managed_process([sys.executable, "-c", "input()"]).pid)
+                started.append(managed_process([sys.executable, "-S", "-c", "input()"]).pid)
             assert all(map(psutil.pid_exists, started))
             raise AssertionError("on purpose")
 
@@ -149,7 +149,7 @@ LEAKS = """
         threading.Thread(target=gate.wait, name="left-behind", args=(20,), daemon=True).start()
 
     def test_process(no_leaks):
-        kept.append(subprocess.Popen([sys.executable, "-c", "input('left process')"], stdin=subprocess.PIPE))
+        kept.append(subprocess.Popen([sys.executable, "-S", "-c", "input('left process')"], stdin=subprocess.PIPE))
 
     def test_several(no_leaks, tmp_path):
         kept.append(socket.create_server(("127.0.0.1", 0)))
@@ -253,7 +253,7 @@ def test_what_ends_in_time_is_no_leak(pytester):
             gate.set()
 
         def test_fixtures(managed_process, reserved_port, thread, server, tmp_path, no_leaks):
-            managed_process([sys.executable, "-c", "input()"])
+            managed_process([sys.executable, "-S", "-c", "input()"])
 
         def test_just_ending(no_leaks):
             ending = threading.Thread(target=lambda: wait_for(after("0.2s")))
@@ -345,11 +345,11 @@ FAILURES = """
             wait_for(port_free(server.getsockname()[1]), 0.05)
 
     def test_process(managed_process, reserved_port):
-        managed_process([sys.executable, "-c", "print('no configuration'); raise SystemExit(3)"],
+        managed_process([sys.executable, "-S", "-c", "print('no configuration'); raise SystemExit(3)"],
                         ready=port_listening(reserved_port))
 
     def test_output_of_others(managed_process):
-        process = managed_process([sys.executable, "-uc", "print('I am busy'); input()"])
+        process = managed_process([sys.executable, "-Suc", "print('I am busy'); input()"])
         wait_for(lambda: "busy" in process.output.stdout)
         wait_for(lambda: 0, 0)
 

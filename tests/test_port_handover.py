@@ -287,7 +287,7 @@ def memcached(folder: Path, port: int) -> list[str]:
 
 
 def http_server(folder: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
+    return [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
 
 
 def postgresql(folder: Path, port: int) -> list[str]:

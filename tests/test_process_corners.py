@@ -88,7 +88,7 @@ def test_a_function_that_names_a_pattern_late() -> None:
         until(lambda: "all" in process.output.tail(1)[-10:])
         return output_matches("the first word")
 
-    with managed_process(["sh", "-c", f'{sys.executable} -c "{code}"; exec sleep infinity'], ready=named) as process:
+    with managed_process(["sh", "-c", f'{sys.executable} -S -c "{code}"; exec sleep infinity'], ready=named) as process:
         assert process.ready_after is not None
 
 

@@ -63,7 +63,7 @@ def test_callable_without_readiness() -> None:
 def test_ready_by_port() -> None:
     """A server is ready when its port listens."""
     with reserved_port() as port:
-        argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
         with managed_process(argv, ready=port_listening(port), ready_timeout=LONG):
             socket.create_connection(("127.0.0.1", port)).close()
 
@@ -72,7 +72,7 @@ def test_ready_by_http(tmp_path: Path) -> None:
     """A server is ready when it answers, in the directory it was told to work in."""
     (tmp_path / "health").write_text("well")
     with reserved_port() as port:
-        argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
         ready = http_ok(f"http://127.0.0.1:{port}/health")
         with managed_process(argv, ready=ready, ready_timeout=LONG, cwd=tmp_path) as process:
             wait_for(lambda: '"GET /health HTTP/1.1" 200' in process.output.stderr, LONG)

@@ -239,7 +239,7 @@ def test_http_server_of_python(folder: Path) -> None:
     (folder / "page").write_text("served")
 
     def make(port: int) -> ManagedProcess:
-        argv = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
         return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, cwd=folder)
 
     def ask(port: int) -> None:
