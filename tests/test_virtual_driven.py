@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 import time
 
 import pytest
-from support import python
+from plugin_runs import run_tests
+from support import LIMIT, python
 
 from waitkit import polling, retry_backoff, virtual_clock, wait_for
 
@@ -82,6 +84,23 @@ def test_the_libraries_are_left_as_they_were():
     with virtual_clock(drive="freezegun"):
         assert api.call_stack_inspection_limit != before[0]
     assert (api.call_stack_inspection_limit, vars(api.FakeDatetime)["now"], dt.datetime) == before
+
+
+@pytest.mark.parametrize("library", ["time-machine", "freezegun"])
+def test_pytest_goes_on_measuring_real_time(pytester, library):
+    """What pytest says of how long its tests take is not moved along, neither for the fixture nor for the test."""
+    pytest.importorskip(library.replace("-", "_"))
+    code = f"""
+        import pytest
+        from waitkit import after, wait_for
+
+        @pytest.mark.virtual_clock(drive={library!r})
+        def test_it(virtual_clock):
+            wait_for(after("1d"), None)
+    """
+    lines = run_tests(pytester, code, "--durations=0", "--durations-min=0").outlines
+    took = [float(line.partition("s ")[0]) for line in lines if re.match(r"[-\d.]+s (setup|call|teardown) ", line)]
+    assert len(took) == 3 and all(0 <= seconds < LIMIT for seconds in took), lines
 
 
 @pytest.mark.parametrize("library", ["time-machine", "freezegun"])

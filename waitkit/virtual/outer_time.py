@@ -80,13 +80,14 @@ class _Freezegun:
         api = self._api
         # Freezegun shows real time to modules that are to be ignored, and to whatever they call, five calls deep: to the
         # functions that waitkit calls, and to those that a thread begins with. It shall be those modules themselves, no more.
+        # What pytest measures of its tests is real time, too.
         self._depth, api.call_stack_inspection_limit = api.call_stack_inspection_limit, 1
         # Its naive times are in UTC, and with an offset those with a zone are off by that.
         self._now = vars(api.FakeDatetime)["now"]
         api.FakeDatetime.now = classmethod(partial(_now_in_zone, self._now.__func__))
         offset = dt.datetime.fromtimestamp(at).astimezone().utcoffset()
         self._freezer = self._module.freeze_time(
-            dt.datetime.fromtimestamp(at, dt.UTC), tz_offset=offset, ignore=["waitkit"]
+            dt.datetime.fromtimestamp(at, dt.UTC), tz_offset=offset, ignore=["waitkit", "_pytest"]
         )
         self._frozen = self._freezer.start()
 
