@@ -46,35 +46,37 @@ def test_what_waitkit_calls_sees_the_moved_time(clock):
 
 
 @pytest.mark.parametrize("library", ["time-machine", "freezegun"])
-@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Bogota", "UTC"])
-def test_local_time_stays_local(library, zone):
+def test_local_time_stays_local(library):
     """Naive and aware times of day do not jump when the block is entered, in any zone."""
+    zones = ("Asia/Tokyo", "America/Bogota", "UTC")
     done = python(
         f"""
-        import time
+        import os, time
         from datetime import datetime, timedelta, timezone
         from waitkit import after, virtual_clock, wait_for
 
-        zones = [None, timezone.utc, timezone(timedelta(hours=5))]
+        known = [None, timezone.utc, timezone(timedelta(hours=5))]
 
         def looks():
-            return [*map(datetime.now, zones), datetime.fromtimestamp(time.time()), datetime.now().timestamp(), time.localtime().tm_hour]
+            return [*map(datetime.now, known), datetime.fromtimestamp(time.time()), datetime.now().timestamp(), time.localtime().tm_hour]
 
         def differ(before, after):
             pairs = [(old, new) for old, new in zip(before[:4], after[:4])]
             return [round((new - old) / timedelta(seconds=60)) for old, new in pairs] + [round((after[4] - before[4]) / 60)]
 
-        before = looks()
-        with virtual_clock(drive={library!r}):
-            print(differ(before, looks()))
-            wait_for(after("1d"), None)
-            print(differ(before, looks()), looks()[5] - before[5])
-        print(differ(before, looks()), isinstance(datetime.now(), datetime))
-        """,
-        TZ=zone,
+        for zone in {zones}:
+            os.environ["TZ"] = zone
+            time.tzset()
+            before = looks()
+            with virtual_clock(drive={library!r}):
+                print(differ(before, looks()))
+                wait_for(after("1d"), None)
+                print(differ(before, looks()), looks()[5] - before[5])
+            print(differ(before, looks()), isinstance(datetime.now(), datetime))
+        """
     )
     day = [1440] * 5
-    assert done.stdout == f"{[0] * 5}\n{day} 0\n{[0] * 5} True\n", done.stderr
+    assert done.stdout == f"{[0] * 5}\n{day} 0\n{[0] * 5} True\n" * len(zones), done.stderr
 
 
 def test_the_libraries_are_left_as_they_were():
