@@ -16,12 +16,11 @@ pytestmark = NEEDS_BROWSER
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    """A page of some hundred waits, and one of fifty thousand."""
-    folder = tmp_path_factory.mktemp("pages")
-    write_page(ROWS, folder / "some.html", title="Some waits")
-    write_page(many(50_000), folder / "many.html")
-    return folder
+def some(tmp_path_factory):
+    """The page of some hundred waits, as a file."""
+    path = tmp_path_factory.mktemp("pages") / "some.html"
+    write_page(ROWS, path, title="Some waits")
+    return path
 
 
 class Page:
@@ -64,9 +63,9 @@ class Page:
 
 
 @pytest.fixture
-def page(browser, pages):
+def page(browser, some):
     """The page of some hundred waits, just opened."""
-    page = Page(browser, (pages / "some.html").as_uri())
+    page = Page(browser, some.as_uri())
     yield page
     assert page.complaints() == [], "the browser found nothing wrong, and nothing was asked of the network"
 
@@ -164,9 +163,9 @@ def test_a_failed_wait_shows_its_tries(page):
     assert "9 looks: connection refused" in page.find("#chosen").text
 
 
-def test_light_and_dark(browser, pages):
+def test_light_and_dark(browser, some):
     """The page follows the system's colours, and a button turns them."""
-    page = Page(browser, (pages / "some.html").as_uri())
+    page = Page(browser, some.as_uri())
     colour = "return getComputedStyle(document.body).backgroundColor"
     light = page.script(colour)
     assert page.find("#theme").get_attribute("aria-pressed") == "false"
@@ -174,7 +173,7 @@ def test_light_and_dark(browser, pages):
     dark = page.script(colour)
     assert page.find("#theme").get_attribute("aria-pressed") == "true"
     with prefers(browser, "dark"):
-        page = Page(browser, (pages / "some.html").as_uri())
+        page = Page(browser, some.as_uri())
         assert page.script(colour) == dark != light
         page.find("#theme").click()
         assert page.script(colour) == light
@@ -201,9 +200,10 @@ def test_a_screenshot_shows_the_timeline(page, tmp_path):
     assert seen["failed"] > 0
 
 
-def test_fifty_thousand_waits_stay_light(browser, pages):
+def test_fifty_thousand_waits_stay_light(browser, tmp_path):
     """Whatever the number of waits, the document has a few hundred elements; scrolling shows the others."""
-    page = Page(browser, (pages / "many.html").as_uri())
+    write_page(many(50_000), tmp_path / "many.html")
+    page = Page(browser, (tmp_path / "many.html").as_uri())
     count = "return document.querySelectorAll('*').length"
     assert page.shown() == "50000 of 50000 shown"
     assert page.script(count) < 600
