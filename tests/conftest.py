@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import importlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,23 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """The limit of pytest-timeout is stretched on slow machines as those of waitkit are."""
     if config.getoption("timeout", None) is None and SCALE != 1:
         config.option.timeout = float(config.getini("timeout")) * SCALE
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """Where nothing is compiled yet, workers of pytest-xdist share the work: each begins with other files, and finds the rest.
-
-    Else each would compile all of them, at the same time.
-    """
-    config = session.config
-    if config.args_source is not config.ArgsSource.TESTPATHS or not hasattr(config, "workerinput"):
-        return
-    worker, workers = int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"]
-    names = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
-    first = len(names) * worker // workers
-    for name in names[first:] + names[:first]:
-        with contextlib.suppress(Exception):  # the collection meets it again, and tells it
-            importlib.import_module(name)
 
 
 def pytest_collection_finish() -> None:
