@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import importlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +30,23 @@ def pytest_configure(config: pytest.Config) -> None:
     """The limit of pytest-timeout is stretched on slow machines as those of waitkit are."""
     if config.getoption("timeout", None) is None and SCALE != 1:
         config.option.timeout = float(config.getini("timeout")) * SCALE
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Workers of pytest-xdist that find nothing compiled share that work: each begins with other files than the others.
+
+    Else each would compile all of them, at the same time.
+    """
+    config = session.config
+    if config.args_source is not config.ArgsSource.TESTPATHS or not hasattr(config, "workerinput"):
+        return
+    worker, workers = int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"]
+    names = sorted(path.stem for path in Path(__file__).parent.glob("test_*.py"))
+    first = len(names) * worker // workers
+    for name in names[first:] + names[:first]:
+        with contextlib.suppress(Exception):  # the collection meets it again, and tells it
+            importlib.import_module(f"tests.{name}")  # as pytest names it, and finds it
 
 
 def pytest_collection_finish() -> None:
