@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from operator import attrgetter
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -83,6 +84,7 @@ class SortedList(RuleBasedStateMachine):
 
 
 TestSortedList = SortedList.TestCase
+TestSortedList.settings = settings(max_examples=50)
 
 
 def test_the_second_is_found_on_the_next_page() -> None:
