@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from operator import attrgetter
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -84,7 +83,6 @@ class SortedList(RuleBasedStateMachine):
 
 
 TestSortedList = SortedList.TestCase
-TestSortedList.settings = settings(max_examples=50)
 
 
 def test_the_second_is_found_on_the_next_page() -> None:

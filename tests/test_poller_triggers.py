@@ -168,7 +168,7 @@ def test_several_pollers_share_an_event(make):
     event = make()
     jobs = [Seen() for _ in range(4)]
     pollers = [polling(job, "1h", first_delay="1h", trigger=event).start() for job in jobs]
-    for number in range(1, 801):
+    for number in range(1, 2_001):
         for job in jobs:
             job.asked = number
         event.set()

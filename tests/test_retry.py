@@ -15,7 +15,7 @@ from unittest.mock import AsyncMock
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import LIMIT, Running, until
 
@@ -682,7 +682,6 @@ def block_in_a_task(step, options):
 OUTCOMES = ["ok", "retry", "other", "not yet", "slow retry"]
 
 
-@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(OUTCOMES), min_size=1, max_size=8),
     st.integers(1, 5),

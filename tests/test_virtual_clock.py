@@ -279,17 +279,17 @@ def test_a_thousand_runs_take_the_same_course():
 
 
 def test_no_jump_between_a_wake_up_and_its_thread():
-    """In 2,000 rounds nobody who was woken finds that time has passed before he ran."""
+    """In 4,000 rounds nobody who was woken finds that time has passed before he ran."""
     with virtual_clock() as clock:
         box, seen = Value(None), []
 
         def consumer() -> None:
-            for number in range(2_000):
+            for number in range(4_000):
                 instant = wait_for(box.satisfies(lambda value, number=number: value and value[0] == number), None)[1]
                 seen.append(clock.elapsed - instant)
 
         (thread,) = started(consumer)
-        for number in range(2_000):
+        for number in range(4_000):
             box.set((number, clock.elapsed))
             wait_for(after("1ms"), None)
         thread.join()

@@ -248,7 +248,7 @@ def test_a_thread_that_computes_keeps_its_turn():
             def step(number: int, course: list[int] = course) -> None:
                 pass_time(1)
                 begun = time.thread_time()
-                while time.thread_time() - begun < 0.1 / (number + 1):
+                while time.thread_time() - begun < 0.2 / (number + 1):
                     pass
                 course.append(number)
 
