@@ -25,6 +25,8 @@ from waitkit.cli.main import main
 #: The two ways in: the module, and what the script ``waitkit`` calls. -P: not from the working directory;
 #: -S: without what installed packages do at each start, as :func:`environment` says where all is found.
 MODULE = [sys.executable, "-P", "-S", "-m", "waitkit"]
+#: The module in a Python that does all of that, as it needs for :func:`without_rich`.
+WITH_SITE = [word for word in MODULE if word != "-S"]
 ENTRY = [sys.executable, "-P", "-S", "-c", "import sys; from waitkit.cli.main import main; sys.exit(main())"]
 
 _WHERE_WE_ARE = [str(Path(waitkit.__file__).parent.parent), *(path for path in sys.path if path)]

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commandline import MODULE, Command, demo_site, environment, nobody_left, run
+from commandline import MODULE, WITH_SITE, Command, demo_site, environment, nobody_left, run, without_rich
 from support import LIMIT
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f]")
@@ -39,9 +39,12 @@ def canned(folder: Path, waiting: str, sleeping: str = "") -> dict[str, str]:
 WAITS = r"(waiting for .*\n)*"
 
 
-def test_the_demo_passes(real):
-    """All 26 tests pass, each with its times; not at a terminal there is no control character."""
-    done = run("demo", env=real)
+@pytest.mark.parametrize("rich", [True, False], ids=["rich", "plain"])
+def test_the_demo_passes(real, tmp_path, rich):
+    """All 26 tests pass, each with its times; not at a terminal there is no control character, with rich or without."""
+    if not rich:
+        real["PYTHONPATH"] = f"{without_rich(tmp_path / 'plain')}:{real['PYTHONPATH']}"
+    done = run("demo", env=real, way=MODULE if rich else WITH_SITE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.fullmatch(WAITS, done.stderr)
     assert len(re.findall(r"^ *\d+ ok  .* waited +[\d.]+ m?s, sleeping: +[\d.]+ m?s$", done.stdout, re.MULTILINE)) == 26

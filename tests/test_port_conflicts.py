@@ -230,8 +230,7 @@ def test_verdict_is_what_a_bind_gives(
                         wrong.append((name, host, reuse, verdict))
                     taken = taken if truth else (host, reuse)
             patch.undo()
-            # To find out who has it takes longer than all verdicts, and is one way for both.
-            if taken is not None and options == () and means != "bind":
+            if taken is not None and options == ():  # to find out who has it takes longer than all verdicts
                 with pytest.raises(WaitTimeout, match=f"port {port} "):
                     wait_for(port_free(port, taken[0], reuse_address=taken[1]), timeout=0)
     assert wrong == []

@@ -272,11 +272,11 @@ def test_time_that_passes_for_nothing(condition):
 
 def test_time_that_passes_for_something():
     """As long as other threads come to other waits, or one lets time pass by hand, a wait without a limit goes on."""
-    with virtual_clock(grace="100ms") as clock:
+    with virtual_clock(grace="50ms") as clock:
         event, begun = Event(), time.monotonic()
 
         def work() -> None:
-            while time.monotonic() - begun < 0.3:  # longer than the grace
+            while time.monotonic() - begun < 0.8:  # longer than what passes for nothing: twelve times the grace
                 wait_for(after("1s"), None)
                 clock.advance("1s")
             event.set()
