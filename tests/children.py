@@ -31,6 +31,11 @@ def program(code: str) -> list[str]:
     return [sys.executable, "-S", "-c", code]
 
 
+def http_server(port: int, host: str = "127.0.0.1") -> list[str]:
+    """The arguments that run Python's web server, which serves the files of its working directory."""
+    return [sys.executable, "-S", "-m", "http.server", "--bind", host, str(port)]
+
+
 def standard_helper(process: psutil.Process) -> bool:
     """Whether it is one of multiprocessing's own, or of these tests', or waitkit's guardian; or has ended since it was listed."""
     try:

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Self
 
 import psutil
@@ -73,7 +72,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``waitkit`` with these arguments to its end: with an environment or in a way of its own in a fresh interpreter."""
     if env is None and way is MODULE:
-        return _run_forked(list(map(str, words)))
+        return _waitkit.run(list(map(str, words)), environment())
     return subprocess.run(
         [*way, *map(str, words)],
         capture_output=True,
@@ -83,15 +82,6 @@ def run(
         stdin=subprocess.DEVNULL,
         env=environment() if env is None else dict(env),
     )
-
-
-def _run_forked(words: list[str]) -> subprocess.CompletedProcess[str]:
-    with TemporaryDirectory() as folder:
-        streams = Path(folder)
-        code = _waitkit.run(words, environment(), streams, os.getcwd())
-        return subprocess.CompletedProcess(
-            words, code, (streams / "stdout").read_text(), (streams / "stderr").read_text()
-        )
 
 
 _waitkit = Zygote("waitkit", [f"waitkit.cli.{name}" for name in ("main", "wait", "run", "port", "holds")])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from support import LIMIT, ROOT
 
@@ -25,17 +26,18 @@ class Zygote:
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # of now: not what a test changes of it
         self._process: subprocess.Popen[str] | None = None
 
-    def run(self, args: Sequence[str], environment: Mapping[str, str], streams: Path, folder: Path | str) -> int:
-        """Run the program to its end, with an empty stdin; its exit code, or minus the signal.
+    def run(
+        self, args: Sequence[str], environment: Mapping[str, str], folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run the program to its end, with an empty stdin, in a folder; ``None``: in ours."""
+        with TemporaryDirectory() as written:
+            streams = {name: Path(written, name) for name in ("stdout", "stderr")}
+            request = {"args": args, "environment": environment, "folder": str(folder or Path.cwd())}
+            code = self._ask(request | {name: str(path) for name, path in streams.items()})
+            told = {name: path.read_text() for name, path in streams.items()}
+        return subprocess.CompletedProcess(args, code, **told)
 
-        What it writes is in ``stdout`` and ``stderr`` in the folder *streams* then.
-        """
-        request = {
-            "args": args,
-            "environment": environment,
-            "folder": str(folder),
-            **{name: str(streams / name) for name in ("stdout", "stderr")},
-        }
+    def _ask(self, request: dict[str, object]) -> int:
         process = self._process = self._process or self._start()
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps(request) + "\n")

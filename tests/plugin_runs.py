@@ -44,17 +44,16 @@ def run_as_installed(pytester: pytest.Pytester, code: str) -> pytest.RunResult:
 
 def _run(pytester: pytest.Pytester, *args: str, **env: str) -> pytest.RunResult:
     """Have pytest run as ``python -m pytest`` would, in the folder of *pytester*."""
-    folder = pytester.path
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
     for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
         environment.pop(name, None)
-    words = ["-p", "no:cacheprovider", f"--basetemp={folder / 'runpytest'}", *args]
+    words = ["-p", "no:cacheprovider", f"--basetemp={pytester.path / 'runpytest'}", *args]
     begun = time.perf_counter()
-    code = _pytest.run(words, environment, folder, folder)
-    lines = {name: (folder / name).read_text().splitlines() for name in ("stdout", "stderr")}
-    print("\n".join(lines["stdout"]))  # for whom this test fails
-    print("\n".join(lines["stderr"]), file=sys.stderr)
-    return pytest.RunResult(code, lines["stdout"], lines["stderr"], time.perf_counter() - begun)
+    done = _pytest.run(words, environment, pytester.path)
+    took = time.perf_counter() - begun
+    print(done.stdout)  # for whom this test fails
+    print(done.stderr, file=sys.stderr)
+    return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), took)
 
 
 #: Nothing of waitkit is imported before the fork, as it is not when pytest begins; what it imports from elsewhere may be.

@@ -326,9 +326,10 @@ def sleeps(tree: ast.Module) -> Iterator[int]:
         elif isinstance(node, ast.ImportFrom) and node.module in ("time", "asyncio"):
             yield from (node.lineno for alias in node.names if alias.name == "sleep")
         elif isinstance(node, ast.Call) and called(node) == "sleep" and ast.unparse(node.func) == "asyncio.sleep":
-            if is_zero(node.args[0]):
-                continue  # it is how a task lets others have a turn, and does not guess at any time
-            yield node.lineno
+            if not is_zero(
+                node.args[0]
+            ):  # sleep(0) is how a task lets others have a turn: it does not guess at any time
+                yield node.lineno
 
 
 @pytest.mark.parametrize("folder", ["waitkit", "tests", "examples"])

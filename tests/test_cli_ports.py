@@ -7,10 +7,9 @@ import os
 import re
 import socket
 import subprocess
-import sys
 
 import pytest
-from children import fresh_port
+from children import fresh_port, program
 from commandline import MODULE, environment, run, run_here, shell
 from support import LIMIT
 
@@ -103,9 +102,7 @@ def test_a_program_with_an_ugly_name():
         "import ctypes, socket, sys; ctypes.CDLL(None).prctl(15, b'a\\x1b[2Jb\\xc3\\xa9', 0, 0, 0)\n"
         "server = socket.create_server(('127.0.0.1', 0)); print(server.getsockname()[1], flush=True); input()"
     )
-    with subprocess.Popen(
-        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(program(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         port = process.stdout.readline().strip()
         done = run("holds", port, env=environment(PYTHONIOENCODING="ascii"))
         process.communicate("\n", timeout=LIMIT)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from children import http_server
 from commandline import MODULE, TOLD_SOON, Command, environment, run, run_here, shell
 from support import LIMIT, python, until
 
@@ -727,7 +728,7 @@ def test_a_real_server(tmp_path):
     """A Python web server is awaited by its port, its page, and the free port it leaves."""
     with reserved_port() as port:
         server = subprocess.Popen(
-            [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)],
+            http_server(port),
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 from children import nothing_left  # noqa: F401
-from support import LIMIT, Running, expect_exit, handler, nudges, rests, send_to_main, until
+from support import LIMIT, Running, ctrl_c_when, expect_exit, handler, nudges, rests, send_to_main, until
 
 from waitkit import (
     CancelScope,
@@ -130,27 +130,21 @@ def test_a_scope_is_rested_for_elsewhere(program):
         wait_for(program, None)
 
 
-def _send_when_it_rests(number: int, heard: threading.Event) -> None:
-    main = threading.main_thread().ident
-    until(lambda: current_frames()[main].f_code is CODE)
-    send_to_main(number, heard)
+def main_rests() -> bool:
+    return current_frames()[threading.main_thread().ident].f_code is CODE
 
 
 def test_ctrl_c_ends_the_rest(program):
     """KeyboardInterrupt comes out of such a wait at once, and leaves nothing behind."""
-    heard = threading.Event()
-    with nudges(), handler(signal.SIGINT, lambda: (heard.set(), signal.default_int_handler(signal.SIGINT, None))):
-        sending = Running(_send_when_it_rests, signal.SIGINT, heard)
-        with pytest.raises(KeyboardInterrupt):
-            wait_for(program, None)
-        sending.result()
+    with ctrl_c_when(main_rests), pytest.raises(KeyboardInterrupt):
+        wait_for(program, None)
 
 
 def test_a_handler_that_ends_what_is_awaited(program):
     """A signal handler that kills the process awaited by the thread it interrupts ends that wait."""
     heard = threading.Event()
     with nudges(), handler(signal.SIGUSR1, lambda: (program.kill(), heard.set())):
-        sending = Running(_send_when_it_rests, signal.SIGUSR1, heard)
+        sending = Running(lambda: (until(main_rests), send_to_main(signal.SIGUSR1, heard)))
         assert wait_for(program, LIMIT).code == -signal.SIGKILL
         sending.result()
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import children
 import pytest
 from children import LONG, nothing_left  # noqa: F401
 
@@ -287,7 +288,7 @@ def memcached(folder: Path, port: int) -> list[str]:
 
 
 def http_server(folder: Path, port: int) -> list[str]:
-    return [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), str(port)]
+    return [*children.http_server(port), "--directory", str(folder)]
 
 
 def postgresql(folder: Path, port: int) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 
 import psutil
 import pytest
+from children import program
 from support import LIMIT
 
 from waitkit import managed_process, process_exited, wait_for
@@ -17,7 +18,7 @@ from waitkit import managed_process, process_exited, wait_for
 
 def test_the_end_of_a_managed_process():
     """It is what the process's own ``exited`` is: the exit code is known, and the words name it."""
-    with managed_process([sys.executable, "-S", "-c", "raise SystemExit(3)"]) as process:
+    with managed_process(program("raise SystemExit(3)")) as process:
         ended = process_exited(process)
         assert ended.what == process.exited.what == f"{os.path.basename(sys.executable)} (pid {process.pid}) to exit"
         assert wait_for(ended, LIMIT) == (process.pid, 3)
@@ -42,7 +43,7 @@ def test_a_process_of_multiprocessing_may_be_started_later():
 
 def test_a_popen_of_psutil_knows_its_exit_code():
     """It is a Popen as well as a psutil.Process: as the first it knows more."""
-    process = psutil.Popen([sys.executable, "-S", "-c", "raise SystemExit(3)"])
+    process = psutil.Popen(program("raise SystemExit(3)"))
     assert wait_for(process_exited(process), LIMIT) == (process.pid, 3)
 
 
@@ -64,7 +65,7 @@ def test_what_cannot_be_asked_is_refused():
     """What has a pid but cannot be asked by a thread, and what is no process at all, are a TypeError at once."""
 
     async def main() -> None:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "")
+        process = await asyncio.create_subprocess_exec(*program(""))
         with pytest.raises(TypeError, match="is no process: give a ManagedProcess, a Popen"):
             process_exited(process)
         await process.wait()

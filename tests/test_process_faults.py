@@ -171,7 +171,7 @@ print("left", process.pid, flush=True)
 over.append(1)
 os._exit(0)
 """
-    run = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(program(code), capture_output=True, text=True, timeout=60, check=False)
     assert run.stdout.startswith("left"), run.stderr
     assert not psutil.pid_exists(int(run.stdout.split()[1]))
 

@@ -59,7 +59,7 @@ def test_streams_are_apart() -> None:
 def test_readable_while_it_runs() -> None:
     """What was written so far can be read while the process runs, and a Python child holds nothing back."""
     code = "import signal\nprint('so far')\nsignal.pause()"
-    with managed_process([sys.executable, "-S", "-c", code]) as process:
+    with managed_process(program(code)) as process:
         wait_for(lambda: process.output.stdout == "so far\n", LONG)
 
 

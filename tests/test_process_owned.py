@@ -15,7 +15,7 @@ from pathlib import Path
 import children
 import psutil
 import pytest
-from children import LONG, nothing_left, program  # noqa: F401
+from children import LONG, http_server, nothing_left, program  # noqa: F401
 
 from waitkit import (
     WaitFailed,
@@ -53,7 +53,7 @@ def test_stale_server_on_the_port_does_not_count() -> None:
 def test_stale_server_behind_http_does_not_count() -> None:
     """A page that somebody else serves does not make a process ready."""
     with reserved_port() as port:
-        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = http_server(port)
         url = f"http://127.0.0.1:{port}/"
         with managed_process(argv, ready=http_ok(url), ready_timeout=LONG) as stale:
             with pytest.raises(WaitTimeout, match=rf"who answers is not this process, but pid {stale.pid} "):
@@ -86,7 +86,7 @@ def test_stale_server_at_any_address_of_this_machine(host: str) -> None:
     """A server that somebody else has left at all addresses does not make a process ready, by whatever name it is asked for."""
     host = own_address() if host == "own" else host
     with reserved_port() as port:
-        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "0.0.0.0", str(port)]
+        argv = http_server(port, "0.0.0.0")
         with managed_process(argv, ready=port_listening(port), ready_timeout=LONG) as stale:
             # What goes through the name service or HTTP is looked at in a thread of its own, which may be late.
             for ready, limit in ((port_listening(port, host), "500ms"), (http_ok(f"http://{host}:{port}/"), "700ms")):

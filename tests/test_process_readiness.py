@@ -6,12 +6,11 @@ import os
 import re
 import signal
 import socket
-import sys
 from pathlib import Path
 
 import children
 import pytest
-from children import LONG, START_METHODS, nothing_left, own_children, program  # noqa: F401
+from children import LONG, START_METHODS, http_server, nothing_left, own_children, program  # noqa: F401
 
 from waitkit import (
     Cancelled,
@@ -63,7 +62,7 @@ def test_callable_without_readiness() -> None:
 def test_ready_by_port() -> None:
     """A server is ready when its port listens."""
     with reserved_port() as port:
-        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = http_server(port)
         with managed_process(argv, ready=port_listening(port), ready_timeout=LONG):
             socket.create_connection(("127.0.0.1", port)).close()
 
@@ -72,7 +71,7 @@ def test_ready_by_http(tmp_path: Path) -> None:
     """A server is ready when it answers, in the directory it was told to work in."""
     (tmp_path / "health").write_text("well")
     with reserved_port() as port:
-        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = http_server(port)
         ready = http_ok(f"http://127.0.0.1:{port}/health")
         with managed_process(argv, ready=ready, ready_timeout=LONG, cwd=tmp_path) as process:
             wait_for(lambda: '"GET /health HTTP/1.1" 200' in process.output.stderr, LONG)

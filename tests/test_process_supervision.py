@@ -12,7 +12,7 @@ from pathlib import Path
 
 import children
 import pytest
-from children import LONG, no_descriptor_left, nothing_left, own_children, program  # noqa: F401
+from children import LONG, http_server, no_descriptor_left, nothing_left, own_children, program  # noqa: F401
 
 from waitkit import (
     Backoff,
@@ -281,7 +281,7 @@ process.send_signal(9)
 wait_for(process.restarts.equals(1))
 print(process.pid, flush=True)
 """
-    with managed_process([sys.executable, "-S", "-c", code]) as outer:
+    with managed_process(program(code)) as outer:
         pid = int(outer.wait_for_output(r"(\d+)\n", LONG)[1])
         assert wait_for(outer.exited, LONG).code == 0
         try:
@@ -312,7 +312,7 @@ def test_policy_is_pure() -> None:
 def test_server_is_back_on_its_port() -> None:
     """A server that is killed with a client connected is back on the same port."""
     with reserved_port() as port:
-        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = http_server(port)
         policy = RestartPolicy(backoff=SOON)
         with managed_process(argv, ready=port_listening(port), ready_timeout=LONG, restart=policy) as server:
             with socket.create_connection(("127.0.0.1", port)):

@@ -107,7 +107,7 @@ def test_mark_that_cannot_be_set() -> None:
             print(process.wait_for_output(r"(\\d+)\\n")[1], flush=True)
             process._started().child.identity._born -= 1000
     """
-    command = [sys.executable, "-S", "-c", textwrap.dedent(code)]
+    command = program(textwrap.dedent(code))
     run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 0, run.stderr
     assert not is_living(int(run.stdout))
@@ -195,7 +195,7 @@ def test_process_whose_first_thread_has_ended() -> None:
         threading.Thread(target=lambda: (print("on", flush=True), signal.sigwait([signal.SIGUSR1]))).start()
         ctypes.CDLL(None).pthread_exit(None)
     """
-    with managed_process([sys.executable, "-S", "-c", textwrap.dedent(code)], stop_signal=signal.SIGUSR2) as process:
+    with managed_process(program(textwrap.dedent(code)), stop_signal=signal.SIGUSR2) as process:
         process.wait_for_output("on", LONG)
         wait_for(lambda: "Z" in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2], LONG)
         assert is_living(process.pid)
@@ -223,7 +223,7 @@ def test_tree_in_a_tree(rest: str, grace: float) -> None:
     """
     pids: list[int] = []
     with ended_afterwards(pids):
-        with managed_process([sys.executable, "-S", "-c", textwrap.dedent(code)], stop_timeout=grace) as process:
+        with managed_process(program(textwrap.dedent(code)), stop_timeout=grace) as process:
             pids.append(int(process.wait_for_output(r"daemon (\d+)\n", LONG)[1]))
             assert is_living(pids[0])
             pids += process._started().child.identity.members()
@@ -363,9 +363,7 @@ def test_forked_child_of_ours_does_not_keep_the_guardian_waiting(tmp_path: Path)
         print(process.pid, other, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    running = subprocess.Popen(
-        [sys.executable, "-S", "-c", textwrap.dedent(code).format(path=sys.path)], stdout=subprocess.PIPE, text=True
-    )
+    running = subprocess.Popen(program(textwrap.dedent(code).format(path=sys.path)), stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
     with running.stdout as lines:
         pid, other = map(int, lines.readline().split())

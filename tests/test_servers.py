@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from children import LONG, nothing_left, own_children  # noqa: F401
+from children import LONG, http_server, nothing_left, own_children  # noqa: F401
 
 from waitkit import (
     ManagedProcess,
@@ -239,7 +238,7 @@ def test_http_server_of_python(folder: Path) -> None:
     (folder / "page").write_text("served")
 
     def make(port: int) -> ManagedProcess:
-        argv = [sys.executable, "-S", "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+        argv = http_server(port)
         return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, cwd=folder)
 
     def ask(port: int) -> None:

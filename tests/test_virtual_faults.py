@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from children import http_server
 from support import LIMIT, Running, python
 
 from waitkit import (
@@ -507,7 +508,7 @@ def test_a_managed_process_inside():
     """A managed process is started and proven ready in real time; afterwards time jumps while it runs."""
     with virtual_clock() as clock:
         with reserved_port() as port:
-            server = [sys.executable, "-S", "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+            server = http_server(port)
             with managed_process(server, ready=port_listening(port)) as process:
                 assert clock.elapsed < LIMIT
                 wait_for(after("1d"), None)
