@@ -32,6 +32,7 @@ from waitkit import (
     unix_socket_listening,
     wait_for,
 )
+from waitkit.ports import holders, owners
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -48,6 +49,20 @@ def test_stale_server_on_the_port_does_not_count() -> None:
     assert re.search(
         r"last: who answers is not this process, but pid \d+ \(.*\), LISTEN on 127.0.0.1", str(caught.value)
     )
+
+
+def test_whose_the_stale_server_is_is_found_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It means to go through all descriptors of the machine: not every look does."""
+    asked: list[object] = []
+    monkeypatch.setattr(holders, "owners_of", lambda sockets: (asked.append(sockets), owners.owners_of(sockets))[1])
+    with socket.create_server(("127.0.0.1", 0)) as stale:
+        port = stale.getsockname()[1]
+        with pytest.raises(WaitTimeout, match=r" (\d+) looks, last: who answers is not this process") as caught:
+            managed_process(STAY, ready=port_listening(port), ready_timeout="300ms").start()
+    looks = re.search(r" (\d+) looks", str(caught.value))
+    assert looks is not None
+    assert int(looks[1]) > 4
+    assert len(asked) <= 2, "once by a look, and once for the error"
 
 
 def test_stale_server_behind_http_does_not_count() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
 
 from waitkit.ground.durations import SECOND, format_duration
@@ -11,7 +11,7 @@ from waitkit.ports.addresses import check_port
 from waitkit.ports.owners import owners_of
 from waitkit.ports.sockets import Protocol, Socket, sockets_at
 
-__all__ = ["Holder", "check_protocol", "describe_holders", "who_holds"]
+__all__ = ["Holder", "check_protocol", "describe_holders", "holders_of", "who_holds"]
 
 
 class Holder(NamedTuple):
@@ -82,6 +82,11 @@ def who_holds(port: int, protocol: Literal["tcp", "udp"] = "tcp") -> tuple[Holde
         sockets = sockets_at(port, check_protocol(protocol))
     except OSError:
         return ()
+    return holders_of(sockets)
+
+
+def holders_of(sockets: Collection[Socket]) -> tuple[Holder, ...]:
+    """Whose these sockets are, in the order in which they are told."""
     owners = owners_of(sockets)
     names = {pid: _program_and_user(pid) for pid in {pid for pids in owners.values() for pid in pids}}
     longest: dict[Holder, Holder] = {}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from waitkit.ports.holders import who_holds
+from waitkit.ports.holders import holders_of
 from waitkit.ports.owners import AnswersOfOne, owns_inode, owns_one_of, unix_listeners
 from waitkit.ports.sockets import Socket
 from waitkit.processes.output import Output
@@ -40,13 +40,16 @@ class Subject(Protocol):
 class AboutProcess(AnswersOfOne):
     """A context whose conditions are about a process: what answers must be of its tree."""
 
-    __slots__ = ("subject",)
+    __slots__ = ("_objection", "_strangers", "subject")
 
     def __init__(self, context: Context, subject: Subject) -> None:
         super().__init__(
             context.started, context.deadline, context.ignore, context.probe_cap, both_ways=context.both_ways
         )
         self.subject = subject
+        #: who answered last and is none of the tree, and what was said of them
+        self._strangers: list[Socket] = []
+        self._objection = ""
 
     def for_both_ways(self) -> Context:
         return AboutProcess(super().for_both_ways(), self.subject)
@@ -68,13 +71,11 @@ class AboutProcess(AnswersOfOne):
             if not strangers:
                 return ""
             left = strangers
-        addresses = {one.address for one in left}
-        holders = [
-            str(holder)
-            for holder in who_holds(left[0].port)
-            if holder.state == "LISTEN" and holder.address in addresses and holder.pid not in pids
-        ]
-        return f"who answers is not this process, but {' and '.join(holders[:2]) or 'another one'}"
+        if left != self._strangers:  # to find out whose they are means to look at all descriptors of the machine
+            holders = [str(holder) for holder in holders_of(left) if holder.pid not in pids]
+            self._objection = f"who answers is not this process, but {' and '.join(holders[:2]) or 'another one'}"
+            self._strangers = left
+        return self._objection
 
     def objection_to_unix_listener(self, path: str, pid: int) -> str:
         if pid == 0 or pid in self.subject.pids(all_of_tree=False):
