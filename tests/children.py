@@ -36,17 +36,14 @@ def http_server(port: int, host: str = "127.0.0.1") -> list[str]:
     return [sys.executable, "-S", "-m", "http.server", "--bind", host, str(port)]
 
 
-def standard_helper(process: psutil.Process) -> bool:
+def standard_helper(pid: int) -> bool:
     """Whether it is one of multiprocessing's own, or of these tests', or waitkit's guardian; or has ended since it was listed."""
-    try:
-        line = " ".join(process.cmdline())
-    except psutil.Error:
-        return True
+    line = tree.read(f"/proc/{pid}/cmdline")
     helpers = (
-        "multiprocessing.resource_tracker",
-        "multiprocessing.forkserver",
-        "waitkit/processes/guard.py",
-        "tests/zygote.py",
+        b"multiprocessing.resource_tracker",
+        b"multiprocessing.forkserver",
+        b"waitkit/processes/guard.py",
+        b"tests/zygote.py",
     )
     # One that is just ending has no command line any more, and is no zombie yet.
     return not line or any(helper in line for helper in helpers)
@@ -71,18 +68,18 @@ def ended_afterwards(pids: list[int]) -> Iterator[None]:
 
 def own_children() -> list[psutil.Process]:
     """The living processes below this one, those of multiprocessing itself left out."""
-    return [
-        child
-        for child in descendants(os.getpid())
-        if child.is_running() and child.status() != psutil.STATUS_ZOMBIE and not standard_helper(child)
-    ]
+    found = []
+    for pid in descendants(os.getpid()):
+        if is_living(pid) and not standard_helper(pid):
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+    return found
 
 
-def descendants(pid: int) -> Iterator[psutil.Process]:
+def descendants(pid: int) -> Iterator[int]:
     """As ``psutil.Process(pid).children(recursive=True)``, which looks at all processes of the machine; nearly each test asks."""
     for child in tree._children_of(pid):
-        with suppress(psutil.NoSuchProcess):
-            yield psutil.Process(child)
+        yield child
         yield from descendants(child)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from commandline import MODULE, TOLD_SOON, Command, environment, nobody_left, ru
 from support import LIMIT, until
 
 from waitkit import port_free, process_exited, wait_for
+from waitkit.processes import tree
 
 #: A server that tells the signals it gets, and ends at SIGTERM with code 3.
 SERVER = """
@@ -64,23 +66,16 @@ def _no_children_left() -> Iterator[None]:
     os.environ[mark] = "1"
     yield
     del os.environ[mark]
-    import psutil
 
-    def left() -> list[psutil.Process]:
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.status() != psutil.STATUS_ZOMBIE and mark in process.environ():
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
+    def left() -> list[int]:  # one that has ended has no environment any more
+        return [pid for pid in psutil.pids() if mark.encode() in tree.read(f"/proc/{pid}/environ")]
 
     try:
         until(lambda: not left(), "every process of the test to be gone")
     finally:
-        for process in left():
-            process.kill()
+        for pid in left():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 # Ready.
