@@ -21,8 +21,9 @@ from waitkit.ground import settings as defaults
 from waitkit.ground.durations import MILLISECOND
 from waitkit.virtual import outsiders
 
-# Hypothesis measures each example in real time, which is the machine's business.
-settings.register_profile("waitkit", deadline=None)
+# Hypothesis measures each example in real time, which is the machine's business. Each run tries other examples than the last.
+settings.register_profile("waitkit", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=300)
 settings.load_profile("waitkit")
 
 
@@ -32,13 +33,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = float(config.getini("timeout")) * SCALE
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Iterator[object]:
+    """What collecting the tests makes stays: the collector of garbage rests meanwhile, and no test has to look through it again."""
+    gc.disable()
+    try:
+        _share_compilation(session.config)
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _share_compilation(config: pytest.Config) -> None:
     """Workers of pytest-xdist that find nothing compiled share that work: each begins with other files than the others.
 
     Else each would compile all of them, at the same time.
     """
-    config = session.config
     if config.args_source is not config.ArgsSource.TESTPATHS or not hasattr(config, "workerinput"):
         return
     worker, workers = int(config.workerinput["workerid"].removeprefix("gw")), config.workerinput["workercount"]
@@ -47,12 +58,6 @@ def pytest_collection(session: pytest.Session) -> None:
     for name in names[first:] + names[:first]:
         with contextlib.suppress(Exception):  # the collection meets it again, and tells it
             importlib.import_module(f"tests.{name}")  # as pytest names it, and finds it
-
-
-def pytest_collection_finish() -> None:
-    """What collecting the tests has made stays: no collection of garbage in a test has to look through it again."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

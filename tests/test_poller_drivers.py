@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from waitkit import Backoff, Poller, PollRecord, after, polling, virtual_clock, wait_for, wait_for_async
@@ -171,7 +171,6 @@ def in_a_loop(script: Script) -> list[tuple[object, ...]]:
         return asyncio.run(main())
 
 
-@settings(max_examples=60)
 @given(SCRIPTS)
 def test_both_drivers_take_the_same_course(script: Script) -> None:
     """Runs, errors, hangs, triggers and the stop come at the same instants in threads and in a loop, and tell the same."""

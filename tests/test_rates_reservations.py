@@ -8,7 +8,7 @@ import random
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support import Running, until
 
@@ -429,7 +429,6 @@ def _rate(which: int) -> Rate:
     return Rate(f"{count}/{period}s", burst)
 
 
-@settings(max_examples=150)
 @given(steps)
 def test_never_more_than_allowed_whatever_is_done(script):
     """Of any mix of requests, reservations, cancellations, pauses and changes, any window holds at most burst + rate * t."""
