@@ -31,9 +31,11 @@ NEEDS_BROWSER = [
     pytest.mark.timeout(120),
 ]
 
+# The last is about Perfetto's trace processor: to have it compiled a second time, better, takes longer than the tests use it.
 _OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-device-scale-factor=1 --hide-scrollbars"
+    "--disable-component-update --disable-sync --disable-dev-shm-usage --force-device-scale-factor=1 --hide-scrollbars "
+    "--js-flags=--liftoff-only"
 )
 
 

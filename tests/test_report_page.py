@@ -200,6 +200,7 @@ def test_a_screenshot_shows_the_timeline(page, tmp_path):
     assert seen["failed"] > 0
 
 
+@pytest.mark.slow
 def test_fifty_thousand_waits_stay_light(browser, tmp_path):
     """Whatever the number of waits, the document has a few hundred elements; scrolling shows the others."""
     write_page(many(50_000), tmp_path / "many.html")
