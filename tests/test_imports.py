@@ -34,6 +34,12 @@ def test_import_is_cheap(statement):
     assert loaded_by(statement, *HEAVY) == "[] 1"
 
 
+def test_a_spawned_callable_begins_with_little():
+    """What runs first in the process of a callable loads no heavy module that ``multiprocessing`` has not loaded there."""
+    statement = "import multiprocessing.spawn; before |= set(sys.modules); import waitkit.processes.in_child"
+    assert loaded_by(statement, *HEAVY) == "[] 1"
+
+
 def test_the_table_can_tell():
     """The check above sees a heavy module where there is one."""
     assert loaded_by("import asyncio, logging", "asyncio", "logging") == "['asyncio', 'logging'] 1"

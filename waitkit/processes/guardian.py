@@ -9,7 +9,6 @@ one starts, ends by itself when there has been nothing to guard for a while, and
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ from waitkit.processes import lending, tree
 from waitkit.processes.lending import Loan
 
 __all__ = ["Guarded", "announce_self", "descriptors_of_guardian", "pipe_for_child"]
-
-_logger = logging.getLogger("waitkit")
 
 _FIT_INTO_A_PIPE: Final = 64  # lines of at most 64 bytes
 #: A guardian that ended so soon may not have come to run; after so many in a row no other is started.
@@ -124,7 +121,9 @@ class _Guardian:
             # One that cannot run (what should be Python is another program) ends again and again, and at once.
             self._failures = self._failures + 1 if SystemClock.now() - self._started_at < _TOO_SOON else 0
             if self._failures == _MOST_FAILURES:
-                _logger.warning(
+                import logging  # here, as each spawned child imports this file
+
+                logging.getLogger("waitkit").warning(
                     "%s does not run the guardian: what is managed is not ended where this process is killed",
                     sys.executable,
                 )
