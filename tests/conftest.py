@@ -6,6 +6,7 @@ import contextlib
 import gc
 import importlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,14 @@ def virtual() -> Iterator[virtual_clock]:
     """Virtual time for the length of a test; ``waitkit.engine.clock.now()`` tells it to the nanosecond."""
     with virtual_clock() as virtual:
         yield virtual
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that any user may use; its short name leaves room for sockets in it."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
 
 
 @pytest.fixture(scope="module")

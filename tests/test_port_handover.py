@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +17,7 @@ from typing import Any
 import children
 import pytest
 from children import LONG, nothing_left  # noqa: F401
+from programs import UNPRIVILEGED, get, memcached, nginx, postgresql, redis
 
 from waitkit import (
     port_listening,
@@ -62,14 +59,6 @@ def ask(port: int) -> bytes:
     """What the server at a port says to a client that says nothing."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         return client.recv(100)
-
-
-def get(port: int, page: str = "") -> bytes:
-    """A page, asked for directly whatever proxies the environment names."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}/{page}", timeout=30) as answer:
-        content: bytes = answer.read()
-    return content
 
 
 @contextmanager
@@ -193,22 +182,6 @@ def test_names_that_do_not_fit() -> None:
 # Real servers.
 
 
-def installed(name: str) -> str:
-    """The path of a server program; without one the test is skipped."""
-    found = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that any user may use."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
-
-
 APPLICATION = """
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -250,26 +223,12 @@ def test_uvicorn_binds_a_held_port(folder: Path) -> None:
                 assert get(port) == b"served"
 
 
-def nginx(folder: Path, port: int, *, master: bool = False) -> list[str]:
-    """The arguments of an nginx that serves a page; without a master it is one process."""
-    (folder / "page").write_text("served")
-    user = "user root;" if os.getuid() == 0 else ""
-    paths = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; master_process {'on' if master else 'off'}; pid {folder}/pid; error_log stderr; {user} events {{}}\n"
-        f"http {{ access_log off; {paths} server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
-    )
-    return [installed("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-
-
 @pytest.mark.servers
 def test_nginx_takes_a_descriptor(folder: Path) -> None:
     """Nginx serves on a listener that it finds in its own variable; a client that came before it is answered."""
     reservation = reserved_port()
     with reservation as port:
-        argv = nginx(folder, port, master=True)  # without one, nginx crashes on what it inherits
+        argv = nginx(folder, port, workers=1)  # without one, nginx crashes on what it inherits
         listener = reservation.listen()
         with ThreadPoolExecutor(1) as pool:
             early = pool.submit(get, port, "page")
@@ -278,37 +237,13 @@ def test_nginx_takes_a_descriptor(folder: Path) -> None:
                 assert wait_for(early, LONG).result() == b"served"
 
 
-def redis(folder: Path, port: int) -> list[str]:
-    return [installed("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-
-
-def memcached(folder: Path, port: int) -> list[str]:
-    user = ["-u", "root"] if os.getuid() == 0 else []
-    return [installed("memcached"), "-l", "127.0.0.1", "-p", str(port), "-U", "0", *user]
-
-
 def http_server(folder: Path, port: int) -> list[str]:
     return [*children.http_server(port), "--directory", str(folder)]
 
 
-def postgresql(folder: Path, port: int) -> list[str]:
-    """PostgreSQL, run by another user than root, which it refuses."""
-    path = os.pathsep.join(str(found) for found in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
-    path = os.pathsep.join([path, os.environ.get("PATH", "")])
-    initdb, postgres = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
-    if initdb is None or postgres is None:
-        pytest.skip("PostgreSQL (initdb and postgres) is not installed")
-    before = []
-    if os.getuid() == 0:
-        nobody = pwd.getpwnam("nobody")
-        before = ["setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
-    data = folder / "data"
-    if not data.exists():
-        argv = [*before, initdb, "-D", str(data), "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-        subprocess.run(
-            argv, check=True, cwd=folder, env={**os.environ, "HOME": str(folder)}, capture_output=True, timeout=60
-        )
-    return [*before, postgres, "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F"]
+def user(make: Callable[[Path, int], list[str]]) -> str | None:
+    """Who runs it: PostgreSQL refuses to run as root."""
+    return UNPRIVILEGED if make is postgresql else None
 
 
 def stop_signal(make: Callable[[Path, int], list[str]]) -> int:
@@ -324,7 +259,7 @@ def test_server_binds_a_held_port(make: Callable[[Path, int], list[str]], folder
     """
     with reserved_port() as port:
         for _ in range(2):
-            with running(make(folder, port), stop_signal(make), cwd=folder) as process:
+            with running(make(folder, port), stop_signal(make), cwd=folder, user=user(make)) as process:
                 wait_for(port_listening(port, "127.0.0.1"), LONG, unless=process_exited(process))
                 client = socket.create_connection(("127.0.0.1", port), timeout=30)
                 with client:
@@ -343,7 +278,7 @@ def test_server_binds_a_released_port(make: Callable[[Path, int], list[str]], fo
     with reservation as port:
         argv = make(folder, port)
         reservation.release()
-        with running(argv, stop_signal(make), cwd=folder) as process:
+        with running(argv, stop_signal(make), cwd=folder, user=user(make)) as process:
             wait_for(port_listening(port, "127.0.0.1"), LONG, unless=process_exited(process))
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from children import LONG, http_server, nothing_left, own_children  # noqa: F401
+from programs import UNPRIVILEGED, get, installed, memcached, nginx, postgresql, redis
 
 from waitkit import (
     ManagedProcess,
@@ -31,15 +28,6 @@ from waitkit import (
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("nothing_left")]
 
 
-def installed(name: str) -> str:
-    """The path of a server program; without one the test is skipped."""
-    folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
-    found = shutil.which(name, path=folders)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
-
-
 def talk(port: int, request: bytes, until: bytes) -> bytes:
     """Send a request to a port of this machine and read until the answer ends as expected."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
@@ -50,13 +38,6 @@ def talk(port: int, request: bytes, until: bytes) -> bytes:
             assert chunk, answer
             answer += chunk
         return answer
-
-
-def get(url: str) -> bytes:
-    """The page at *url*, asked for directly whatever proxies the environment names."""
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=30) as answer:
-        page: bytes = answer.read()
-    return page
 
 
 def serve_twice(make: Callable[[int], ManagedProcess], ask: Callable[[int], None]) -> None:
@@ -79,21 +60,11 @@ def serve_twice(make: Callable[[int], ManagedProcess], ask: Callable[[int], None
     assert own_children() == []
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder that any user may use; its short name leaves room for sockets in it."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
-
-
 def test_redis(folder: Path) -> None:
     """redis-server answers PING, and does so again after a restart on the same port."""
-    program = installed("redis-server")
 
     def make(port: int) -> ManagedProcess:
-        argv = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-        return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, stop_timeout=LONG)
+        return managed_process(redis(folder, port), ready=port_listening(port), ready_timeout=LONG, stop_timeout=LONG)
 
     def ask(port: int) -> None:
         assert talk(port, b"PING\r\n", b"\r\n") == b"+PONG\r\n"
@@ -116,11 +87,8 @@ def test_redis_at_a_unix_socket(folder: Path) -> None:
 
 def test_redis_on_a_port_that_is_taken(folder: Path) -> None:
     """redis-server on a port that somebody else listens on fails its start at once, with its own words."""
-    program = installed("redis-server")
     with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        argv = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-        server = managed_process(argv, ready=lambda: False, ready_timeout=None)
+        server = managed_process(redis(folder, other.getsockname()[1]), ready=lambda: False, ready_timeout=None)
         with pytest.raises(Exception, match="Address already in use"):
             server.start()
     assert server.exit_code == 1
@@ -128,37 +96,28 @@ def test_redis_on_a_port_that_is_taken(folder: Path) -> None:
 
 def test_nginx(folder: Path) -> None:
     """nginx, a master with workers, answers over HTTP; all of its processes are gone afterwards."""
-    program = installed("nginx")
-    (folder / "index.html").write_text("served")
 
     def make(port: int) -> ManagedProcess:
-        configuration = folder / "nginx.conf"
-        user = "user root;" if os.getuid() == 0 else ""
-        paths = "".join(
-            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        configuration.write_text(
-            f"daemon off; worker_processes 2; pid {folder}/pid; error_log stderr; {user} events {{}}\n"
-            f"http {{ access_log off; {paths} server {{ listen 127.0.0.1:{port}; root {folder}; }} }}\n"
-        )
-        argv = [program, "-p", str(folder), "-c", str(configuration), "-e", "stderr"]
-        ready = http_ok(f"http://127.0.0.1:{port}/index.html")
-        return managed_process(argv, ready=ready, ready_timeout=LONG, stop_timeout=LONG)
+        ready = http_ok(f"http://127.0.0.1:{port}/page")
+        return managed_process(nginx(folder, port, workers=2), ready=ready, ready_timeout=LONG, stop_timeout=LONG)
 
     def ask(port: int) -> None:
-        assert get(f"http://127.0.0.1:{port}/index.html") == b"served"
+        assert get(port, "page") == b"served"
 
     serve_twice(make, ask)
 
 
-def test_memcached() -> None:
+def test_memcached(folder: Path) -> None:
     """Memcached keeps a value, and has lost it after a restart on the same port: it is another process."""
-    program = installed("memcached")
 
     def make(port: int) -> ManagedProcess:
-        argv = [program, "-l", "127.0.0.1", "-p", str(port), "-U", "0"]
-        user = "nobody" if os.getuid() == 0 else None
-        return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, stop_timeout=LONG, user=user)
+        return managed_process(
+            memcached(folder, port),
+            ready=port_listening(port),
+            ready_timeout=LONG,
+            stop_timeout=LONG,
+            user=UNPRIVILEGED,
+        )
 
     def ask(port: int) -> None:
         assert talk(port, b"get order\r\n", b"END\r\n") == b"END\r\n"
@@ -166,16 +125,6 @@ def test_memcached() -> None:
         assert talk(port, b"get order\r\n", b"END\r\n") == b"VALUE order 0 2\r\n12\r\nEND\r\n"
 
     serve_twice(make, ask)
-
-
-def postgres_programs() -> tuple[str, str]:
-    """``initdb`` and ``postgres``."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
-    initdb, postgres = shutil.which("initdb", path=path), shutil.which("postgres", path=path)
-    if initdb is None or postgres is None:
-        pytest.skip("PostgreSQL (initdb and postgres) is not installed")
-    return initdb, postgres
 
 
 def speaks_to_systemd(postgres: str) -> bool:
@@ -190,25 +139,17 @@ def test_postgresql(folder: Path, ready: str) -> None:
 
     It refuses to run as root, so it runs as another user. What ready means it says itself: its port accepts before.
     """
-    initdb, postgres = postgres_programs()
-    if ready == "its notification" and not speaks_to_systemd(postgres):
+    if ready == "its notification" and not speaks_to_systemd(installed("postgres")):
         pytest.skip("this PostgreSQL was built without systemd")
-    user = "nobody" if os.getuid() == 0 else None
-    data = folder / "data"
-    options = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C"]
-    environment = {**os.environ, "HOME": str(folder)}
-    with managed_process([initdb, "-D", str(data), *options], user=user, cwd=folder, env=environment) as init:
-        assert wait_for(init.exited, LONG).code == 0, init.output.tail()
 
     def make(port: int) -> ManagedProcess:
-        argv = [postgres, "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1", "-F"]
         return managed_process(
-            argv,
+            postgresql(folder, port),
             ready="notify" if ready == "its notification" else output_matches("ready to accept connections", "stderr"),
             ready_timeout=LONG,
             stop_timeout=LONG,
             stop_signal=signal.SIGINT,  # PostgreSQL's "fast" end: it does not wait for its clients
-            user=user,
+            user=UNPRIVILEGED,
             cwd=folder,
         )
 
@@ -242,6 +183,6 @@ def test_http_server_of_python(folder: Path) -> None:
         return managed_process(argv, ready=port_listening(port), ready_timeout=LONG, cwd=folder)
 
     def ask(port: int) -> None:
-        assert get(f"http://127.0.0.1:{port}/page") == b"served"
+        assert get(port, "page") == b"served"
 
     serve_twice(make, ask)
