@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from children import LONG, no_descriptor_left
 
 from waitkit import WaitTimeout, any_of, unix_socket_listening, wait_for
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short name, as socket paths have little room."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
 
 
 def server_at(path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
