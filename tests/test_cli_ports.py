@@ -76,9 +76,9 @@ def test_nobody():
 
 def test_udp():
     """UDP has ports of its own."""
+    port = fresh_port()
     with socket.socket(type=socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
+        server.bind(("127.0.0.1", port))
         assert run("holds", "--udp", port).returncode == 0
         assert run("holds", port).returncode == 1
 
