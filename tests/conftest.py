@@ -24,7 +24,7 @@ from waitkit.virtual import outsiders
 
 # Hypothesis measures each example in real time, which is the machine's business. Each run tries other examples than the last.
 settings.register_profile("waitkit", deadline=None, max_examples=30)
-settings.register_profile("thorough", deadline=None, max_examples=300)
+settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.load_profile("waitkit")
 
 

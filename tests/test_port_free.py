@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from children import LONG, fresh_port, listen, nothing_left  # noqa: F401
+from children import LONG, fresh_port, listen, nothing_left, program  # noqa: F401
 
 from waitkit import (
     CancelScope,
@@ -308,6 +308,22 @@ def test_looking_bars_nobody(reuse: bool, most: int) -> None:
                 failed += 1
         assert looker.exit_code is None
     assert failed <= most
+
+
+@pytest.mark.skipif(not lists_bound_sockets(), reason="this kernel does not list all sockets")
+@pytest.mark.parametrize("then", ["", "s.listen(); "])
+def test_the_error_bars_nobody(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To tell whether a server with the option could have the port, no bind is tried where another process may be about to listen."""
+    tried: list[int] = []
+    monkeypatch.setattr(free, "_try_to_bind", lambda target, port, *, reuse_address: tried.append(port))
+    port = fresh_port()
+    code = f"import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); {then}print('up', flush=True); input()"
+    with subprocess.Popen(program(code), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "up\n"
+        with pytest.raises(WaitTimeout, match=f"port {port} is held by pid {other.pid} "):
+            wait_for(port_free(port, "127.0.0.1", reuse_address=False), timeout=0)
+        other.communicate("over\n")
+    assert tried == []
 
 
 @pytest.mark.parametrize(
