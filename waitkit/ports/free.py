@@ -17,7 +17,7 @@ from waitkit.ground.durations import Nanoseconds
 from waitkit.ports.addresses import check_host, check_port
 from waitkit.ports.binding import bind_at, everywhere
 from waitkit.ports.conflicts import Target, bars
-from waitkit.ports.holders import describe_holders, who_holds
+from waitkit.ports.holders import Holder, describe, who_holds
 from waitkit.ports.names import Addresses, NoAnswerYet
 from waitkit.ports.sockets import Socket, listeners, listeners_are_known, lists_bound_sockets, sockets_at
 from waitkit.waits.watching import Context, Verdict, Watch
@@ -117,23 +117,22 @@ class _PortFreeWatch(Watch):
         if self._trouble != _IN_USE:
             return ()
         wanted = self._condition
-        found = describe_holders(wanted.port) or [
+        holders = who_holds(wanted.port)
+        found = describe(wanted.port, holders) or [
             f"port {wanted.port} is bound by a socket that the system does not list"
         ]
-        if not wanted.reuse_address and self._is_free_with_the_option():
+        if not wanted.reuse_address and self._is_free_with_the_option(holders):
             found.append("a server that sets SO_REUSEADDR could have it now")
         return found
 
-    def _is_free_with_the_option(self) -> bool:
+    def _is_free_with_the_option(self, holders: Sequence[Holder]) -> bool:
         """Whether that can be told without a bind that is in somebody's way.
 
         A server of another process on its way from bind to listen may look as if it would stay. Connections do not listen.
         """
-        port = self._condition.port
-        holders = who_holds(port)
         if not holders or any(one.state in ("BOUND", "LISTEN") and one.pid != os.getpid() for one in holders):
             return False
-        return all(is_free(target, port, reuse_address=True) for target in self._targets())
+        return all(is_free(target, self._condition.port, reuse_address=True) for target in self._targets())
 
 
 def is_free(target: Target, port: int, *, reuse_address: bool) -> bool:

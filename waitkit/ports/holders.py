@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from waitkit.ground.durations import SECOND, format_duration
@@ -11,7 +11,7 @@ from waitkit.ports.addresses import check_port
 from waitkit.ports.owners import owners_of
 from waitkit.ports.sockets import Protocol, Socket, sockets_at
 
-__all__ = ["Holder", "check_protocol", "describe_holders", "holders_of", "who_holds"]
+__all__ = ["Holder", "check_protocol", "describe", "describe_holders", "holders_of", "who_holds"]
 
 
 class Holder(NamedTuple):
@@ -139,8 +139,13 @@ def _name_of_user(uid: int | None) -> str:
 
 
 def describe_holders(port: int, protocol: Protocol = "tcp", *, leave_out_own_reservations: bool = False) -> list[str]:
-    """A line for each of the first few holders: ``"port 5432 is held by pid 812 (postgres, user ...), LISTEN on ..."``."""
+    """Who has *port*, in lines as :func:`describe` makes them."""
     holders = who_holds(port, protocol)
     if leave_out_own_reservations:
         holders = tuple(holder for holder in holders if (holder.pid, holder.state) != (os.getpid(), "BOUND"))
+    return describe(port, holders)
+
+
+def describe(port: int, holders: Sequence[Holder]) -> list[str]:
+    """A line for each of the first few holders: ``"port 5432 is held by pid 812 (postgres, user ...), LISTEN on ..."``."""
     return [f"port {port} is held by {holder}" for holder in holders[:3]]
